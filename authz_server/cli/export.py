@@ -1,4 +1,4 @@
-"""``export``: write clients, resource servers and scopes to a declarative file."""
+"""``export``: write what is stored to a declarative file."""
 
 from pathlib import Path
 from typing import Literal
@@ -32,15 +32,18 @@ format_option = click.option(
 )
 @format_option
 @output_option
+@click.option("--operators", is_flag=True, help="Include the operators, with their roles.")
 @pass_invocation
-def export(invocation: Invocation, form: Literal["toml", "json"], output: Path | None) -> None:
-    """Write clients, resource servers and scopes to a file.
+def export(
+    invocation: Invocation, form: Literal["toml", "json"], output: Path | None, operators: bool
+) -> None:
+    """Write clients, resource servers, scopes and programmes to a file.
 
     The file is ordered and commented for review in git, and `authz-server apply` reads it. It has
     no secrets. Dynamically registered clients and the admin API are left out.
     """
     with invocation.operations() as carry_out:
-        text = carry_out(export_declaration, form=form)
+        text = carry_out(export_declaration, form=form, operators=operators)
     write_text(text, output)
 
 

@@ -139,7 +139,7 @@ def create_operator(
         link = prepare_enrolment(row.id, token)
         note_roles(services, session, row, [], actor=actor, operation="create_operator", link=link)
         operator = _describe(services, session, row)
-        record_difference(session, None, operator)
+        record_difference(session, None, operator, subject=name)
         return NewOperator(operator=operator, enrolment=_enrolment(services, token, now))
 
 
@@ -254,7 +254,7 @@ def update_operator(
             _audit(services, session, row, actor, "operator.roles_changed", **facts)
             note_roles(services, session, row, before, actor=actor, operation="update_operator")
         changed = _describe(services, session, row)
-        record_difference(session, seen, changed)
+        record_difference(session, seen, changed, subject=row.name)
         return changed
 
 
@@ -289,7 +289,7 @@ def set_operator_enabled(
             if enabled:
                 date_roles(services, session, row, now, actor=actor)
         after = _describe(services, session, row)
-        record_difference(session, before, after)
+        record_difference(session, before, after, subject=row.name)
         return after
 
 
@@ -307,7 +307,7 @@ def delete_operator(services: Services, operator: str, *, actor: str) -> None:
         _end_sessions(session, row.id)
         session.execute(delete(OperatorPasskey).where(OperatorPasskey.operator_id == row.id))
         _audit(services, session, row, actor, "operator.deleted")
-        record_difference(session, before, None)
+        record_difference(session, before, None, subject=row.name)
         session.delete(row)
         session.flush()
 

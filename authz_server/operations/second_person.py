@@ -53,9 +53,9 @@ def require_second_person(
     if is_requester(change, decider):
         raise NotPermittedError("You requested this yourself: a second person decides on it.")
     own = "client" if decider.kind == "client" else "operator"
-    applied = change.arguments.get("clients", ()) if change.operation == APPLY else ()
-    concerns_client = decider.kind == "client" and decider.name in applied
-    if concerns_client or change.subject == f"{own}:{decider.name}"[:MAXIMUM_SUBJECT_CHARACTERS]:
+    applied = change.arguments.get(f"{own}s", ()) if change.operation == APPLY else ()
+    is_applied = decider.kind in {"client", "operator"} and decider.name in applied
+    if is_applied or change.subject == f"{own}:{decider.name}"[:MAXIMUM_SUBJECT_CHARACTERS]:
         raise NotPermittedError("The change concerns you: another person decides on it.")
     if decider.kind == "client":
         row = session.get(Client, decider.name)

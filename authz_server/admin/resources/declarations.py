@@ -13,7 +13,7 @@ from authz_server.admin.calls import Call, Reply
 from authz_server.clients.models import Client
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.errors import InvalidChangeError
-from authz_server.operations.caller_power import require_no_more_of_client
+from authz_server.operations.caller_power import require_no_more_of_client, require_no_more_of_roles
 from authz_server.operations.declarative.application import Application
 from authz_server.operations.declarative.apply import apply_within
 from authz_server.operations.declarative.document import (
@@ -46,9 +46,11 @@ class ExportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         format: the format of the text.
+        operators: whether the operators are included, which needs `operators:read`.
     """
 
     format: Format = "toml"
+    operators: bool = False
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +138,10 @@ def export(call: Call) -> Reply:
     """
     query: ExportQuery = call.query
     limits = find_limits(READS, partial(_authorise, call))
-    text = export_within(call.services, limits, form=query.format)
+    if query.operators:
+        now = call.services.corrected_clock()
+        require_permission(call.caller, "operators:read", now=now, whole_server=True)
+    text = export_within(call.services, limits, form=query.format, operators=query.operators)
     return Reply(Export(format=query.format, text=text))
 
 
@@ -170,7 +175,7 @@ def _authorise(call: Call, permission: str) -> Limits:
 
 
 def apply(call: Call) -> Reply:
-    """Make clients, resource servers and scopes agree with declarative files."""
+    """Make what is stored agree with declarative files."""
     body: Declared = call.body
     prepared: Prepared = call.prepared
     if call.session is None:
@@ -194,6 +199,8 @@ def apply(call: Call) -> Reply:
         ),
         limits=prepared.limits,
         require=require,
+        require_roles=partial(require_no_more_of_roles, call.services, call.caller),
+        acting_operator=call.caller.operator_id,
     )
     plan: Plan = apply_within(call.services, call.session, application)
     revision = revision_of(plan)

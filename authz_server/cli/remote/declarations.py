@@ -25,8 +25,11 @@ _PATH = "declaration"
 
 
 @carries_out(export_declaration)
-def _export_declaration(api: AdminApi, *, form: Format = "toml") -> str:
-    return str(api.answer("GET", _READS, (_PATH,), query={"format": form})["text"])
+def _export_declaration(api: AdminApi, *, form: Format = "toml", operators: bool = False) -> str:
+    permissions, query = _READS, {"format": form}
+    if operators:
+        permissions, query = f"{_READS} operators:read", {**query, "operators": "true"}
+    return str(api.answer("GET", permissions, (_PATH,), query=query)["text"])
 
 
 @carries_out(apply_declaration)
@@ -50,7 +53,7 @@ def _apply_declaration(  # noqa: PLR0913 - those of the operation
         "expected": None if expected is None else revision_of(expected),
     }
     # Each section has its own.
-    permissions = " ".join(sorted(permissions_of(declaration).values()))
+    permissions = " ".join(sorted(set(permissions_of(declaration).values())))
 
     def send(*, dry_run: bool) -> dict[str, Any]:
         return api.post(permissions, _PATH, body=body, dry_run=dry_run)

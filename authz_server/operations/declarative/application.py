@@ -1,6 +1,6 @@
 """An application of declarative files, and the objects that it concerns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -85,6 +85,9 @@ class Application:
         secrets: the first secrets of new registrations.
         limits: the limits of the caller for each section.
         require: refuses a client that the caller may not change, before its change and after it.
+        require_roles: refuses roles, by their names, that the caller may not give.
+        acting_operator: the id of the operator who applies the files, and does not change her own
+            roles; empty for others.
         concerned: collects the objects that the application concerns.
         reaches: what lies within limits, until :meth:`forget_reaches`.
     """
@@ -97,6 +100,8 @@ class Application:
     secrets: InitialSecrets = field(default_factory=InitialSecrets)
     limits: SectionLimits = field(default_factory=dict)
     require: Callable[[Client], None] = lambda _: None
+    require_roles: Callable[[Iterable[str]], None] = lambda _: None
+    acting_operator: str = ""
     concerned: Concerned = field(default_factory=Concerned)
     reaches: dict[Limits, Reach] = field(default_factory=dict)
 

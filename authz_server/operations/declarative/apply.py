@@ -1,4 +1,4 @@
-"""Make the stored clients, resource servers and scopes agree with declarative files.
+"""Make what is stored agree with declarative files.
 
 Everything happens in one transaction, with the audit records of the single changes and one of the
 whole. A dry run makes the same changes and undoes them, so that it meets the same refusals.
@@ -20,6 +20,8 @@ from authz_server.database.change_feed import defer_changes
 from authz_server.errors import ConflictError
 from authz_server.operations.approvals import CONTROL, Control, NotedAct
 from authz_server.operations.declarative.application import Application
+from authz_server.operations.declarative.applied_operators import OperatorStep
+from authz_server.operations.declarative.applied_programmes import ProgrammeStep
 from authz_server.operations.declarative.applied_registrations import (
     ClientStep,
     ResourceServerStep,
@@ -130,7 +132,7 @@ def apply_within(services: Services, session: Session, application: Application)
             plan = _make_changes(services, session, application)
         if application.expected not in {None, revision_of(plan)}:
             raise ConflictError(
-                "The stored clients, resource servers or scopes have changed since the plan "
+                "The stored entries have changed since the plan "
                 "was shown: nothing was changed. Run the command again."
             )
         if plan.changes:
@@ -171,6 +173,7 @@ def _note_whole(session: Session, application: Application, plan: Plan, parts: C
         return
     declaration, limits = application.declaration, as_arguments(application.limits)
     concerned = application.concerned
+    operators = [change.id for change in plan.changes if change.noun == "operator"]
     act = NotedAct(
         acts=tuple(dict.fromkeys(name for act in parts.noted for name in act.acts)),
         actor=application.actor,
@@ -179,6 +182,7 @@ def _note_whole(session: Session, application: Application, plan: Plan, parts: C
             "files": [file.describe() for file in declaration.files],
             "prune": application.prune,
             "clients": [change.id for change in plan.changes if change.noun == "client"],
+            **({"operators": operators} if operators else {}),
             **({"limits": limits} if limits else {}),
         },
         # An approver with limits sees the change of a caller with limits, if all of it lies within
@@ -207,12 +211,18 @@ def _make_changes(services: Services, session: Session, application: Application
     scopes = ScopeStep(services, session, application)
     servers = ResourceServerStep(services, session, application)
     clients = ClientStep(services, session, application)
+    programmes = ProgrammeStep(services, session, application)
+    operators = OperatorStep(services, session, application)
     changes = scopes.bring_up_to_date()
     if application.prune:
+        changes += programmes.remove_others()
         changes += clients.remove_others()
     changes += servers.bring_up_to_date()
     changes += clients.bring_up_to_date()
+    changes += programmes.bring_up_to_date()
+    changes += operators.bring_up_to_date()
     if application.prune:
+        changes += operators.remove_others()
         changes += servers.remove_others()
         changes += scopes.remove_others()
     return Plan(

@@ -36,6 +36,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
     files: Sequence[Mapping[str, str]],
     prune: bool,
     clients: Sequence[str],
+    operators: Sequence[str] = (),
     limits: Mapping[str, Mapping[str, Any]] | None = None,
     prepared: PreparedSecret | None = None,
 ) -> Plan:
@@ -47,6 +48,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
         files: their names and texts.
         prune: remove what the files do not have, in the sections that they have.
         clients: the ids of the clients that change.
+        operators: the names of the operators that change.
         limits: the limits of the requester, by section.
         prepared: the secrets of new registrations, which were shown with the request.
 
@@ -54,7 +56,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
         OperatorError: a change is refused.
         StaleChangeError: the plan is another than the approved one.
     """
-    del clients
+    del clients, operators
     application = Application(
         declaration=read_files(files),
         actor=actor,

@@ -21,7 +21,7 @@ from authz_server.clients.validation import DEFAULT_GRANT_TYPES
 from authz_server.errors import InvalidChangeError, OperatorError
 from authz_server.operations.declarative.parsing import parse_json, parse_toml, read_bounded
 
-Section = Literal["scopes", "resource_servers", "clients"]
+Section = Literal["scopes", "resource_servers", "clients", "programmes", "operators"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 Catalogue = Literal["g2p-connect"]
 
@@ -38,6 +38,8 @@ _NOUNS: Mapping[Section, str] = {
     "scopes": "scope",
     "resource_servers": "resource server",
     "clients": "client",
+    "programmes": "programme",
+    "operators": "operator",
 }
 
 
@@ -127,6 +129,50 @@ class DeclaredClient(
     properties: dict[str, Any] = {}
 
 
+class DeclaredProgramme(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A programme; the fields are those of the command ``stop define``.
+
+    Attributes:
+        scopes: its scopes; a trailing ``/*`` stands for all below.
+        clients: the ids of its clients.
+    """
+
+    scopes: Texts = ()
+    clients: Texts = ()
+
+
+class DeclaredRole(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A role of an operator with its limits; an empty list does not limit.
+
+    Attributes:
+        role: its name.
+        resource_servers: the ids of the resource servers that it is limited to.
+        organisations: the organisations that it is limited to.
+    """
+
+    role: str
+    resource_servers: Texts = ()
+    organisations: Texts = ()
+
+
+class DeclaredOperator(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """An operator of this server.
+
+    Attributes:
+        enabled: None leaves the state as it is; a new one is enabled.
+        roles: the roles; a name alone has no limits.
+    """
+
+    enabled: bool | None = None
+    roles: tuple[str | DeclaredRole, ...] = ()
+
+
 class _Top(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The members of a file."""
 
@@ -135,6 +181,8 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     scopes: dict[str, Any] = {}
     resource_servers: dict[str, Any] = {}
     clients: dict[str, Any] = {}
+    programmes: dict[str, Any] = {}
+    operators: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +232,8 @@ class Declaration:
     scopes: dict[str, DeclaredScope] = field(default_factory=dict)
     resource_servers: dict[str, DeclaredResourceServer] = field(default_factory=dict)
     clients: dict[str, DeclaredClient] = field(default_factory=dict)
+    programmes: dict[str, DeclaredProgramme] = field(default_factory=dict)
+    operators: dict[str, DeclaredOperator] = field(default_factory=dict)
     sections: set[str] = field(default_factory=set)
     sources: dict[tuple[Section, str], SourceFile] = field(default_factory=dict)
     files: list[SourceFile] = field(default_factory=list)
@@ -250,30 +300,28 @@ def _add_file(declaration: Declaration, source: SourceFile) -> None:
     top = _converted(members, _Top, lambda where: f"{source.name}: {where or 'the file'}")
     declaration.sections.update(members.keys() & frozenset(SECTIONS))
     declaration.catalogues.extend(top.catalogues)
-    _add_entries(declaration, source, "scopes", top.scopes, DeclaredScope, declaration.scopes)
-    _add_entries(
-        declaration,
-        source,
-        "resource_servers",
-        top.resource_servers,
-        DeclaredResourceServer,
-        declaration.resource_servers,
-    )
-    _add_entries(declaration, source, "clients", top.clients, DeclaredClient, declaration.clients)
+    for section, struct in _STRUCTS.items():
+        _add_entries(declaration, source, section, getattr(top, section), struct)
 
 
-Entry = TypeVar("Entry", DeclaredScope, DeclaredResourceServer, DeclaredClient)
+_STRUCTS: Mapping[Section, type[msgspec.Struct]] = {
+    "scopes": DeclaredScope,
+    "resource_servers": DeclaredResourceServer,
+    "clients": DeclaredClient,
+    "programmes": DeclaredProgramme,
+    "operators": DeclaredOperator,
+}
 T = TypeVar("T")
 
 
-def _add_entries(  # noqa: PLR0913, PLR0917 - from where, to where
+def _add_entries(
     declaration: Declaration,
     source: SourceFile,
     section: Section,
     entries: Mapping[str, Any],
-    struct: type[Entry],
-    into: dict[str, Entry],
+    struct: type[msgspec.Struct],
 ) -> None:
+    into = getattr(declaration, section)
     for name, value in entries.items():
         if (other := declaration.sources.get((section, name))) is not None:
             raise InvalidChangeError(

@@ -10,6 +10,8 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.operations.declarative.applied_operators import read_operators
+from authz_server.operations.declarative.applied_programmes import read_programmes
 from authz_server.operations.declarative.applied_streams import read_streams
 from authz_server.operations.declarative.document import (
     Catalogue,
@@ -46,6 +48,8 @@ _SECTIONS: Mapping[Section, str] = {
     "scopes": "Scopes of one's own, and scopes of a catalogue that differ from it.",
     "resource_servers": "Resource servers, with the scopes that they own.",
     "clients": "Clients, with the scopes that they may ask for.",
+    "programmes": "Programmes: scopes and clients that are stopped together.",
+    "operators": "Operators, with their roles and limits.",
 }
 
 
@@ -64,7 +68,9 @@ class _Found:
     risks: dict[str, str] = field(default_factory=dict)
 
 
-def export_declaration(services: Services, *, form: Format = "toml") -> str:
+def export_declaration(
+    services: Services, *, form: Format = "toml", operators: bool = False
+) -> str:
     """Return the stored registrations as text, ordered by id.
 
     Dynamically registered clients, the admin API and its scopes are left out.
@@ -72,20 +78,24 @@ def export_declaration(services: Services, *, form: Format = "toml") -> str:
     Args:
         services: the parts of the server.
         form: ``toml``, with comments, or ``json``.
+        operators: whether the operators are included.
 
     Raises:
         InvalidChangeError: TOML has no form for a value of a property.
     """
-    return export_within(services, {}, form=form)
+    return export_within(services, {}, form=form, operators=operators)
 
 
-def export_within(services: Services, limits: SectionLimits, *, form: Format = "toml") -> str:
+def export_within(
+    services: Services, limits: SectionLimits, *, form: Format = "toml", operators: bool = False
+) -> str:
     """Return the stored registrations that lie within limits alone, as the other function does.
 
     Args:
         services: the parts of the server.
-        limits: the limits of the caller for each section.
+        limits: the limits of the caller for each section; programmes need scopes without limits.
         form: ``toml`` or ``json``.
+        operators: whether the operators are included.
 
     Raises:
         InvalidChangeError: TOML has no form for a value of a property.
@@ -95,6 +105,10 @@ def export_within(services: Services, limits: SectionLimits, *, form: Format = "
         for section, read in _READERS.items():
             with narrow(session, limits.get(section, UNLIMITED)) as reach:
                 found.sections[section] = read(services, session, reach, found)
+        if not limits.get("scopes"):
+            found.sections["programmes"] = read_programmes(session)
+        if operators:
+            found.sections["operators"] = read_operators(session)
     return write_document(tuple(found.catalogues), found.sections, form=form, risks=found.risks)
 
 

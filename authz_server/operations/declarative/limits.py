@@ -9,14 +9,18 @@ from typing import Any
 
 from authz_server.errors import OperatorError
 from authz_server.operations.declarative.document import SECTIONS, Declaration, Section
-from authz_server.operations.permissions import Limits
+from authz_server.operations.permissions import LimitedCallerError, Limits
 
 #: The permission to apply each section, and the one to export it.
 WRITES: Mapping[Section, str] = {
     "scopes": "scopes:write",
     "resource_servers": "resource-servers:write",
     "clients": "clients:write",
+    "programmes": "scopes:write",
+    "operators": "operators:write",
 }
+#: The sections that concern the whole server.
+_WHOLE_SERVER: frozenset[Section] = frozenset({"programmes", "operators"})
 READS: Mapping[Section, str] = {
     "scopes": "scopes:read",
     "resource_servers": "resource-servers:read",
@@ -47,8 +51,14 @@ def find_limits(
     Args:
         permissions: the permissions by section.
         authorise: returns the limits of a permission, or refuses a caller without it.
+
+    Raises:
+        LimitedCallerError: the caller is limited, and a section concerns the whole server.
     """
-    return {section: authorise(permission) for section, permission in permissions.items()}
+    found = {section: authorise(permission) for section, permission in permissions.items()}
+    if any(found[section] for section in _WHOLE_SERVER & found.keys()):
+        raise LimitedCallerError
+    return found
 
 
 def as_arguments(limits: SectionLimits) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Act = Literal["add", "change", "remove"]
-Noun = Literal["scope", "resource server", "client"]
+Noun = Literal["scope", "resource server", "client", "programme", "operator"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

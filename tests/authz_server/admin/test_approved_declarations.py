@@ -312,3 +312,31 @@ def test_an_application_within_limits_waits_and_is_approved_within_them(approval
         assert done.status == status, done.body
     assert api.get("/clients/theirs-1").status_code == 200
     assert api.get("/clients/ours-3").status_code == 200
+
+
+def test_a_file_with_roles_waits_for_a_second_person(approvals):
+    """An operator whom it concerns does not decide on it; a programme alone does not wait."""
+    api = approvals.api
+    api.new_client(id="payer-2")
+    programme = apply(approvals, '[programmes.alone]\nclients = ["payer-2"]\n')
+    assert programme.status_code == 200, programme.text
+    filed = apply(
+        approvals,
+        '[operators.gil]\nroles = ["security-officer"]\n'
+        '[programmes.alone]\nscopes = ["mapper/link"]\n',
+    )
+    assert filed.status_code == 202, filed.text
+    change = filed.json["id"]
+    assert filed.json["acts"] == ["operator.change_role"]
+    shown = api.get(f"/changes/{change}").json
+    assert shown["arguments"]["operators"] == ["gil"]
+    assert shown["diff"]["operator gil"]["after"] == {"roles": ["security-officer"]}
+    require_problem(api.get("/operators/gil"), 404, "not-found")
+    assert api.get("/programmes/alone").json["scopes"] == []
+    approved = approvals.decide(change, "approve")
+    assert approved.status_code == 200, approved.text
+    assert api.get("/operators/gil").json["permissions"] != []
+    assert api.get("/programmes/alone").json["clients"] == []
+    (record,) = approvals.records("action=operator.created&subject=gil")
+    assert record["detail"]["approved_by"] == "client:second via api"
+    assert record["detail"]["diff"]["name"] == {"before": None, "after": "gil"}

@@ -105,6 +105,8 @@ def _plan(view: View, files: Sequence[File], refusal: RefusedError | None = None
     try:
         planned = _send(view, files, {"dry_run": "true"}).body
     except RefusedError as refused:
+        # Roles need a fresh log-in; the files are chosen again after it.
+        view.log_in_again(refused, _PAGE)
         refusal = refusal or refused
     approval = (planned or {}).get("approval") or {}
     return _page(

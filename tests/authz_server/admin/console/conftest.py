@@ -101,5 +101,6 @@ def hostile(console) -> Hostile:
             f"/act/client-edit?id=hostile&name={quote(HOSTILE)}x&allowed_scopes=mapper/link",
             f"/act/stop-set?kind=client&subject={quote(HOSTILE)}",
             "/act/secret-rotate?id=hostile",
+            f"/act/programme-delete?name={quote(HOSTILE[:60])}",
         ),
     )

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from markupsafe import escape
@@ -165,8 +166,24 @@ def test_who_may_not_apply_files_downloads_them(console):
 
 def test_a_long_plan_is_shown_in_part(console):
     """Below 60 kB beside the texts of the files, which the form carries once."""
-    text = "".join(of_client(f"many-{number:04}") for number in range(1_000))
+    text = "".join(of_client(f"many-{number:04}") for number in range(250))
     planned = plan(console, text)
-    assert "1000 to add, 0 to change, 0 to remove." in planned.text
-    assert "Further entries: 940." in planned.text
+    assert "250 to add, 0 to change, 0 to remove." in planned.text
+    assert "Further entries: 190." in planned.text
     assert len(planned.data) < 60_000 + len(escape(text))
+
+
+def test_programmes_and_roles_are_planned_and_applied(console):
+    """Roles need a fresh log-in, as on the page of the operator."""
+    text = '[programmes.school]\nclients = ["treasury"]\n[operators.hal]\nroles = ["auditor"]\n'
+    with console.acting_as(replace(console.operator(), authenticated_at=None)):
+        asked = plan(console, text)
+    assert asked.status_code == 303
+    assert asked.headers["Location"] == "/login?step_up=1&next=%2Ffiles"
+    planned = plan(console, text)
+    assert "2 to add, 0 to change, 0 to remove." in planned.text
+    assert re.search(r"Programme\s+<code>.*school", planned.text)
+    assert re.search(r"Operator\s+<code>.*hal", planned.text)
+    assert "The files are applied." in confirm(console, planned.text).text
+    assert console.site.get("/operators/hal").json["roles"][0]["role"] == "auditor"
+    assert console.site.get("/programmes/school").json["clients"] == ["treasury"]

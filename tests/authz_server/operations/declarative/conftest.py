@@ -27,9 +27,9 @@ class Files:
         services, actor = self._operator.services, self._operator.actor
         return apply_declaration(services, declaration, actor=actor, **options)
 
-    def export(self, form="toml"):
+    def export(self, form="toml", **options):
         """Return the exported text."""
-        return export_declaration(self._operator.services, form=form)
+        return export_declaration(self._operator.services, form=form, **options)
 
 
 @pytest.fixture

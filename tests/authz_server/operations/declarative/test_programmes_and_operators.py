@@ -1,0 +1,154 @@
+"""Programmes and operators in declarative files, by the rules of their single acts."""
+
+import pytest
+
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.operations.declarative.plan import FieldChange, PlannedChange
+from authz_server.operations.operator_roles import AssignedRole
+from authz_server.operations.operators import create_operator, list_operators
+from authz_server.operations.programmes import ProgrammeView, list_programmes
+from authz_server.operations.stops import plan_stop, set_stop
+
+CLIENT = '[clients.payer]\nname = "P"\nallowed_scopes = ["mapper/link"]\n'
+PROGRAMMES = f"""{CLIENT}
+[programmes."cash 2026"]
+scopes = ["mapper.link", "mapper.resolve"]
+clients = ["payer"]
+"""
+OPERATORS = """
+[resource_servers.land]
+name = "Land"
+identifier = "urn:t:land"
+scopes = []
+[operators.ada]
+roles = ["security-officer"]
+[operators.bob]
+roles = ["approver", { role = "api-owner", resource_servers = ["land"] }]
+"""
+OWNER = {"role": "api-owner", "resource_servers": ["land"]}
+
+
+def roles_of(operator) -> dict[str, tuple[str, list[str]]]:
+    """Return the state and the names of the roles of each operator."""
+    return {
+        each.name: (each.state, [role.role for role in each.roles])
+        for each in list_operators(operator.services)
+    }
+
+
+def test_programmes_are_defined_changed_and_pruned(operator, files):
+    plan = files.apply(PROGRAMMES)
+    assert plan.changes[-1] == PlannedChange(
+        act="add",
+        noun="programme",
+        id="cash 2026",
+        fields=(
+            FieldChange(path="scopes", before=None, after=["mapper/link", "mapper/resolve"]),
+            FieldChange(path="clients", before=None, after=["payer"]),
+        ),
+    )
+    stored = ProgrammeView(
+        name="cash 2026", scopes=("mapper/link", "mapper/resolve"), clients=("payer",)
+    )
+    assert list_programmes(operator.services) == (stored,)
+    assert files.apply(PROGRAMMES).changes == ()
+    exported = files.export()
+    assert '[programmes."cash 2026"]' in exported
+    assert files.apply(exported, prune=True).changes == ()
+    with pytest.raises(InvalidChangeError, match=r'programmes\."cash 2026": Name at least one'):
+        files.apply('[programmes."cash 2026"]\n')
+    with pytest.raises(NotFoundError, match=r'programmes\."other"'):
+        files.apply('[programmes.other]\nclients = ["unknown"]\n')
+    by = {"actor": operator.actor}
+    set_stop(
+        operator.services, plan_stop(operator.services, "programme", "cash 2026"), reason="x", **by
+    )
+    for text, options in (
+        ("[programmes]\n", {"prune": True}),
+        (PROGRAMMES.replace('"payer"', ""), {}),
+    ):
+        with pytest.raises(ConflictError, match="is stopped: lift the stop first"):
+            files.apply(text, **options)
+    assert list_programmes(operator.services) == (stored,)
+
+
+def test_a_programme_is_pruned_where_the_files_have_the_section(operator, files):
+    files.apply(PROGRAMMES)
+    assert files.apply(CLIENT, prune=True).changes == ()
+    plan = files.apply("[programmes]\n", prune=True)
+    assert plan.changes == (PlannedChange(act="remove", noun="programme", id="cash 2026"),)
+    assert list_programmes(operator.services) == ()
+
+
+def test_operators_have_the_roles_and_limits_of_the_files(operator, files):
+    plan = files.apply(OPERATORS)
+    assert plan.changes[1:] == (
+        PlannedChange(
+            act="add",
+            noun="operator",
+            id="ada",
+            fields=(FieldChange(path="roles", before=None, after=["security-officer"]),),
+        ),
+        PlannedChange(
+            act="add",
+            noun="operator",
+            id="bob",
+            fields=(FieldChange(path="roles", before=None, after=[OWNER, "approver"]),),
+        ),
+    )
+    assert roles_of(operator) == {
+        "ada": ("enabled", ["security-officer"]),
+        "bob": ("enabled", ["api-owner", "approver"]),
+    }
+    assert files.apply(OPERATORS).changes == ()
+    assert "operators" not in files.export()
+    exported = files.export(operators=True)
+    written = 'roles = [{ role = "api-owner", resource_servers = ["land"] }, "approver"]'
+    assert written in exported
+    assert files.apply(exported, prune=True).changes == ()
+    assert files.apply(files.export("json", operators=True), "a.json", prune=True).changes == ()
+    plan = files.apply('[operators.bob]\nenabled = false\nroles = ["auditor"]\n')
+    assert plan.changes[0].fields == (
+        FieldChange(path="roles", before=[OWNER, "approver"], after=["auditor"]),
+        FieldChange(path="enabled", before=True, after=False),
+    )
+    # Without a state in the file, it stays.
+    assert files.apply('[operators.bob]\nroles = ["auditor"]\n').changes == ()
+    assert roles_of(operator)["bob"] == ("disabled", ["auditor"])
+
+
+def test_the_last_security_officer_is_not_lost(operator, files):
+    files.apply(OPERATORS)
+    for text, options in (
+        ("[operators]\n", {"prune": True}),
+        ('[operators.bob]\nroles = ["approver"]\n', {"prune": True}),
+        ("[operators.ada]\n", {}),
+        ('[operators.ada]\nenabled = false\nroles = ["security-officer"]\n', {}),
+    ):
+        with pytest.raises(ConflictError, match=r'operators\."ada": ada is the last enabled'):
+            files.apply(text, **options)
+    assert roles_of(operator)["ada"] == ("enabled", ["security-officer"])
+    # Her successor comes first, in the same files.
+    files.apply('[operators.zoe]\nroles = ["security-officer"]\n', prune=True)
+    assert roles_of(operator) == {"zoe": ("enabled", ["security-officer"])}
+
+
+def test_wrong_operators_are_refused_with_their_place(operator, files):
+    create_operator(
+        operator.services,
+        actor=operator.actor,
+        name="ada",
+        roles=[AssignedRole(role="security-officer")],
+    )
+    for text, word in (
+        ('[operators.eve]\nroles = ["ruler"]\n', "there is no role 'ruler'"),
+        ('[operators.eve]\nroles = ["auditor", "auditor"]\n', "is named twice"),
+        ('[operators.eve]\nroles = ["api-owner"]\n', "needs the resource servers"),
+        ('[operators."e v e"]\n', "name: use 1 to"),
+        ("[operators.eve]\nname = 1\n", "unknown field `name`"),
+        ('[operators.eve]\nroles = [{ role = "auditor", until = 1 }]\n', "unknown field `until`"),
+    ):
+        with pytest.raises(InvalidChangeError, match=r'a\.toml:1: operators\."e') as refused:
+            files.apply(text)
+        assert word in str(refused.value)
+    assert roles_of(operator) == {"ada": ("enabled", ["security-officer"])}
