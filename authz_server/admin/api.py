@@ -39,7 +39,7 @@ from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 from authz_server.operations.approvals import CONTROL
 from authz_server.operations.changes import get_change
-from authz_server.operations.limited_services import limit_services
+from authz_server.operations.limited_services import ReachMemory, limit_services
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import UNLIMITED, Caller, Limits
 from authz_server.operations.views import difference, record_diff
@@ -88,6 +88,7 @@ class AdminApi:
         self._parts = parts
         self._callers = callers
         self._rates = rates
+        self._reaches = ReachMemory()
         self._begin = begin
         self._router = Router(ROUTES)
         self._document = describe_api(ROUTES, parts.services.settings)
@@ -262,6 +263,7 @@ class AdminApi:
                 UNLIMITED if route.limited == "items" else limits,
                 caller.key,
                 only_reads=route.kind == "read",
+                memory=self._reaches,
             ),
             caller=caller,
             limits=limits,

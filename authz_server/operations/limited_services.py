@@ -5,18 +5,22 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, event, false, inspect
-from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy import event, false, inspect, select
+from sqlalchemy.orm import ORMExecuteState, Session
 
 from authz_server.assembly import Services
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.models import Client, ClientSecret, ResourceServer
 from authz_server.clients.registration.models import InitialAccessToken
+from authz_server.database.change_feed import Revision
 from authz_server.errors import OperatorError
 from authz_server.operations.permissions import Limits
-from authz_server.operations.reach import Reach, load_reach
+from authz_server.operations.reach import Reach, criteria_of, load_reach
 from authz_server.scopes.models import Scope
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
+
+#: The largest number of limits that are remembered.
+_REMEMBERED = 100
 
 
 class OutsideLimitsError(OperatorError):
@@ -98,8 +102,47 @@ class _LimitedServices:
         return _narrowed(self._services.transaction, self.reach)
 
 
+class ReachMemory:
+    """What lies within the limits of callers, as it was read; it is read again after a change."""
+
+    def __init__(self) -> None:
+        self._known: dict[_Key, tuple[int | None, Reach]] = {}
+
+    def find(self, session: Session, key: "_Key") -> Reach:
+        """Return what lies within limits at present.
+
+        Args:
+            session: a session that is not narrowed.
+            key: the limits, the requester, and whether nothing is changed.
+        """
+        # Read first: a change in between is noticed by the next call.
+        revision = session.scalar(select(Revision.value))
+        known = self._known.get(key)
+        if known is not None and known[0] == revision:
+            return known[1]
+        reach = _read_reach(session, key)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[key] = (revision, reach)
+        return reach
+
+
+_Key = tuple[Limits, str, bool]
+
+
+def _read_reach(session: Session, key: _Key) -> Reach:
+    limits, requester, only_reads = key
+    reach = replace(load_reach(session, limits), requester=requester)
+    return reach.with_seen_clients(session) if only_reads else reach
+
+
 def limit_services(
-    services: Services, limits: Limits, requester: str = "", *, only_reads: bool = False
+    services: Services,
+    limits: Limits,
+    requester: str = "",
+    *,
+    only_reads: bool = False,
+    memory: ReachMemory | None = None,
 ) -> Services:
     """Return the parts as a caller with these limits sees them.
 
@@ -108,13 +151,13 @@ def limit_services(
         limits: the limits; without one, the parts are returned as they are.
         requester: the key of the caller, whose own changes are seen too; empty: none are.
         only_reads: whether nothing is changed by these parts, which find the clients faster then.
+        memory: what was read for earlier calls; None: nothing.
     """
     if not limits:
         return services
+    key = (limits, requester, only_reads)
     with services.database.reading() as session:
-        reach = replace(load_reach(session, limits), requester=requester)
-        if only_reads:
-            reach = reach.with_seen_clients(session)
+        reach = _read_reach(session, key) if memory is None else memory.find(session, key)
     return cast("Services", _LimitedServices(services, reach))
 
 
@@ -194,14 +237,13 @@ def _narrow(session: Session, reach: Reach) -> Mapping[str, Callable[..., None]]
     Returns:
         the listeners of the session that do so, by their event.
     """
-    options = [_option(kind, condition) for kind, condition in reach.conditions.items()]
 
     def select_seen(state: ORMExecuteState) -> None:
         if state.is_column_load or not (state.is_select or state.is_update or state.is_delete):
             return
         unknown = {mapper.class_ for mapper in state.all_mappers} - reach.conditions.keys()
-        further = [_option(kind, false()) for kind in unknown]
-        state.statement = state.statement.options(*options, *further)
+        further = [criteria_of(kind, false()) for kind in unknown]
+        state.statement = state.statement.options(*reach.options, *further)
 
     def require_own(session: Session, *_: object) -> None:
         for row in (*session.new, *session.dirty, *session.deleted):
@@ -215,10 +257,6 @@ def _narrow(session: Session, reach: Reach) -> Mapping[str, Callable[..., None]]
     for name, listener in listeners.items():
         event.listen(session, name, listener)
     return listeners
-
-
-def _option(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa: ANN401 - an option
-    return with_loader_criteria(kind, condition, include_aliases=True)
 
 
 def _require_own(session: Session, reach: Reach, row: object) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select, true
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, with_loader_criteria
 
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
@@ -62,6 +62,7 @@ class Reach:
             changes within the limits alone.
         seen_clients: the ids of the clients that the caller sees; None: they were not read, or are
             many. Queries find these rows first.
+        own_clients: those that it may change, likewise.
     """
 
     limits: Limits
@@ -72,6 +73,7 @@ class Reach:
     is_sqlite: bool
     requester: str = ""
     seen_clients: tuple[str, ...] | None = None
+    own_clients: tuple[str, ...] | None = None
 
     @cached_property
     def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
@@ -79,7 +81,7 @@ class Reach:
 
         Of a table that is not named here, a limited caller sees nothing.
         """
-        seen, few = self._seen_client(_CLIENT), self.seen_clients
+        seen, few = self._seen_client(_CLIENT), self.own_clients
         spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
         return {
             **dict.fromkeys(_NEUTRAL, true()),
@@ -111,6 +113,11 @@ class Reach:
             Registration: _is_client(Registration.client_id, seen),
             ScopeUse: and_(ScopeUse.scope.in_(spellings), _is_client(ScopeUse.client_id, seen)),
         }
+
+    @cached_property
+    def options(self) -> tuple[Any, ...]:
+        """The options of a query that apply the conditions."""
+        return tuple(criteria_of(kind, each) for kind, each in self.conditions.items())
 
     def owns_client(self, client: Any) -> bool:  # noqa: ANN401 - a row or its view
         """Return whether nothing of a client belongs to others, so that the caller may change it.
@@ -223,7 +230,7 @@ class Reach:
         )
 
     def with_seen_clients(self, session: Session) -> "Reach":
-        """Return what is within the limits with the clients that the caller sees, if they are few.
+        """Return what is within the limits, with the ids of the clients if they are few.
 
         A client that is added later is not among them.
 
@@ -236,19 +243,22 @@ class Reach:
             query = select(Client.id).where(
                 Client.kind == "client", Client.organisation.in_(self.limits.organisations or ())
             )
-        found = session.scalars(query.limit(FEW + 1)).all()
-        return replace(self, seen_clients=tuple(sorted(set(found)))) if len(found) <= FEW else self
+        seen = session.scalars(query.limit(FEW + 1)).all()
+        if len(seen) <= FEW:
+            few = tuple(sorted(set(seen)))
+            return replace(self, seen_clients=few, own_clients=few)
+        own = session.scalars(select(_CLIENT.id).where(self._own_client()).limit(FEW + 1)).all()
+        return replace(self, own_clients=tuple(sorted(own))) if len(own) <= FEW else self
 
     def _own_client(self) -> ColumnElement[bool]:
         """Return the condition of clients of :data:`_CLIENT` of which nothing belongs to others."""
         seen = self._seen_client(_CLIENT)
         if self.limits.resource_servers is None:
             return seen
-        return and_(
-            seen,
-            ~self._has_others(_CLIENT.allowed_scopes, self.seen_scopes),
-            ~self._has_others(_CLIENT.allowed_resource_servers, self.seen_servers),
+        of_others = select(_GRANT.client_id).where(
+            _GRANT.client_id == _CLIENT.id, ~self._is_seen_grant()
         )
+        return and_(seen, ~of_others.exists())
 
     def _own_token(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns of a table
         """Return the condition of the initial access tokens within the limits."""
@@ -263,7 +273,7 @@ class Reach:
     def _seen_record(self) -> ColumnElement[bool]:
         """Return the condition of the audit records of what the caller may change."""
         action, subject = AuditRecord.action, AuditRecord.subject
-        few = self.seen_clients
+        few = self.own_clients
         # An earlier client of the same id may have been that of others.
         own_client = and_(self._own_client(), _CLIENT.created_at <= AuditRecord.at)
         named = [
@@ -361,6 +371,11 @@ def load_reach(session: Session, limits: Limits) -> Reach:
         own_scopes=frozenset(name for name, owner in owners.items() if owner in own),
         is_sqlite=session.get_bind().dialect.name == "sqlite",
     )
+
+
+def criteria_of(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa: ANN401 - an option
+    """Return the option of a query by which it finds the rows with a condition alone."""
+    return with_loader_criteria(kind, condition, include_aliases=True)
 
 
 def _only(names: Iterable[str], seen: AbstractSet[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -172,8 +172,10 @@ def report_owners(services: Services, *, limit: int | None = None) -> Owners:
     is_limited = reach_of(services) is not None
     with services.database.reading() as session:
         scopes = {scope.name: scope for scope in session.scalars(select(Scope))}
+        granted = exists().where(CLIENT_GRANT.c.kind == "scope", CLIENT_GRANT.c.name == Scope.name)
+        held = set(session.scalars(select(Scope.name).where(granted)))
         unowned = {
-            name: _holders(session, name, limit)
+            name: _holders(session, name, limit) if name in held else ()
             for name, scope in sorted(scopes.items())
             if scope.resource_server_id is None
         }
@@ -182,7 +184,7 @@ def report_owners(services: Services, *, limit: int | None = None) -> Owners:
             partner = scope.callback_partner
             if partner is None or (is_limited and partner not in scopes):
                 continue
-            if _holders(session, partner, 1):
+            if name not in held or (partner in held and _holders(session, partner, 1)):
                 continue
             lacking = "grant" if partner in scopes else "scope"
             missing += [
