@@ -3,13 +3,16 @@
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from support.admin_site import running_admin_site
 from support.axe import axe, violations_in_both_schemes
 from support.browser import browser, visiting
-from support.console_site import COOKIE
+from support.console_site import COOKIE, ConsoleSite
+from support.databases import copied_database
 from support.ports import release_port, reserve_port
 
 __all__ = ["axe", "browser"]
@@ -50,18 +53,44 @@ class _Quiet(WSGIRequestHandler):
         """Write nothing."""
 
 
-@pytest.fixture(scope="module")
-def url(console) -> Iterator[str]:
-    """The address of the console, on loopback."""
+@contextmanager
+def serving(console) -> Iterator[str]:
+    """Serve a console on loopback; yield its address."""
     port = reserve_port()
     server = make_server("127.0.0.1", port, console.app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    release_port(port)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        release_port(port)
+
+
+@pytest.fixture(scope="module")
+def url(console) -> Iterator[str]:
+    """The address of the console, on loopback."""
+    with serving(console) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def ringed(request, tmp_path_factory):
+    """A console with two rings, one of which has a key to destroy."""
+    directory = tmp_path_factory.mktemp("ringed")
+    overrides = {"keys": {"rings": {"rs256": {"algorithm": "RS256"}}}, "approvals": {"acts": []}}
+    with (
+        copied_database(request, "sqlite", directory) as database_url,
+        running_admin_site(directory, database_url, overrides) as site,
+    ):
+        rotated = site.change("POST", "/rings/rs256/rotate", {"reason": "x"}, item="/rings/rs256")
+        assert rotated.status_code == 200, rotated.text
+        kid = site.get("/rings/rs256/keys").json["items"][0]["kid"]
+        key = f"/rings/rs256/keys/{kid}"
+        assert site.change("POST", f"{key}/revoke", {"reason": "x"}, item=key).status_code == 200
+        yield ConsoleSite(site)
 
 
 def _log_in(visitor, url: str):
@@ -101,6 +130,35 @@ def test_a_file_is_uploaded_planned_and_applied_without_javascript(browser, cons
         assert "[clients.uploaded]" in downloading.value.path().read_text()
         assert visitor.problems == []
     assert console.site.get("/clients/uploaded").status_code == 200
+
+
+@pytest.mark.usefixtures("module_database_url")
+def test_a_ring_moves_and_its_old_keys_are_destroyed(browser, ringed):
+    """From the screen of the keys, through the plan, by clicks alone; without JavaScript too."""
+    site = ringed.site
+    with serving(ringed) as url, visiting(browser, java_script_enabled=False) as visitor:
+        page = _log_in(visitor, url)
+        page.goto(f"{url}/keys")
+        ring = page.locator("section", has=page.get_by_role("heading", name="es256"))
+        ring.get_by_role("link", name="Move to another ring").click()
+        page.get_by_label("Ring that signs instead").fill("rs256")
+        page.get_by_role("button", name="Preview").click()
+        page.get_by_role("heading", name="What happens").wait_for()
+        assert site.get("/rings/es256").json["successor"] is None
+        page.get_by_label("Reason").fill("a shorter signature")
+        page.get_by_role("button", name="Move the ring").click()
+        page.get_by_role("status").wait_for()
+        assert site.get("/rings/es256").json["successor"] == "rs256"
+        page.goto(f"{url}/keys")
+        page.get_by_role("link", name="Destroy old keys").click()
+        page.get_by_text("all versions below 2 are deleted permanently").wait_for()
+        page.get_by_label("Reason").fill("purge")
+        page.get_by_role("button", name="Destroy the old keys").click()
+        page.get_by_role("status").wait_for()
+        assert site.get("/audit?action=key.destroyed").json["items"]
+        page.goto(f"{url}/keys")
+        assert page.get_by_role("link", name="Destroy old keys").count() == 0
+        assert visitor.problems == []
 
 
 def test_axe_finds_nothing_on_any_screen(browser, axe, console, url):
