@@ -177,6 +177,7 @@ REASONS: dict[str, Reason] = {
     "body_too_large": Reason("invalid_request", 413, "The request body is too large."),
     "message_malformed": Reason("invalid_request", 400, "The HTTP message is malformed."),
     "host_malformed": Reason("invalid_request", 400, "The request must name exactly one host."),
+    "target_too_long": Reason("invalid_request", 414, "The address of the request is too long."),
     "header_too_large": Reason(
         "invalid_request", 431, "The request line and the headers are too large."
     ),

@@ -19,9 +19,11 @@ READ_SECONDS = 5
 #: Connections at the same time, each with a thread; a further one closes the oldest.
 MAXIMUM_CONNECTIONS = 64
 _NAME = "authz-server"
-_TOO_LARGE = frozenset(
-    {HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}
-)
+#: The reasons of refusals, by the status that the standard library would send.
+_REASONS = {
+    HTTPStatus.REQUEST_URI_TOO_LONG: "target_too_long",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "header_too_large",
+}
 _RETRY_AFTER_SECONDS = 1
 
 
@@ -70,7 +72,7 @@ class _Handler(WSGIRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse a message that cannot be parsed, in the form of the application's refusals."""
         del message, explain
-        reason = "header_too_large" if code in _TOO_LARGE else "message_malformed"
+        reason = _REASONS.get(HTTPStatus(code), "message_malformed")
         responses = ErrorResponses(_RETRY_AFTER_SECONDS)
         answer = responses.render(OAuthError(reason), Request("", ""), new_request_id())
         fields = f"Server: {_NAME}\r\nDate: {self.date_time_string()}\r\n"

@@ -30,6 +30,7 @@ from authz_server.serving.messages import (
     read_fields,
     read_framing,
     read_target,
+    refuse_size,
 )
 from authz_server.serving.senders import Phase, Sender
 
@@ -237,7 +238,7 @@ class Connection(asyncio.Protocol):
                 self.phase = Phase.HEADER
                 self.deadline = front.now + front.header_seconds
             if self._received > MAXIMUM_HEADER_BYTES:
-                self._refuse(OAuthError("header_too_large"))
+                self._refuse(refuse_size(message))
             return
         if self.phase is not Phase.BODY:
             self.phase = Phase.BODY

@@ -152,6 +152,16 @@ def is_one_request(data: bytes) -> bool:
     return length.isdigit() and len(length) <= _LENGTH_DIGITS and int(length) == len(body)
 
 
+def refuse_size(message: Message) -> OAuthError:
+    """Return the refusal of a header beyond its limits (RFC 9110, 15.5.15; RFC 6585, 5).
+
+    Args:
+        message: as far as it has arrived.
+    """
+    is_target = len(message.target) > MAXIMUM_HEADER_BYTES
+    return OAuthError("target_too_long" if is_target else "header_too_large")
+
+
 def check_head(message: Message, method: str, version: str, received: int) -> None:
     """Check a complete header.
 
@@ -162,13 +172,13 @@ def check_head(message: Message, method: str, version: str, received: int) -> No
         received: at least the number of bytes received of the message.
 
     Raises:
-        OAuthError: ``message_malformed`` or ``header_too_large``.
+        OAuthError: ``message_malformed``, ``target_too_long`` or ``header_too_large``.
     """
     if version not in _VERSIONS or method == "CONNECT":
         raise OAuthError("message_malformed", "neither HTTP/1.1 nor 1.0, or a tunnel")
     long = received > MAXIMUM_HEADER_BYTES and message.header_bytes() > MAXIMUM_HEADER_BYTES
     if long or len(message.fields) > MAXIMUM_FIELDS:
-        raise OAuthError("header_too_large")
+        raise refuse_size(message)
 
 
 def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) -> bool:

@@ -228,6 +228,7 @@ UNREAD = {
     ),
     "unknown expectation": (post("/nowhere", "Expect: much"), 417, "POST", "/nowhere"),
     "large header": (post("/nowhere", f"A: {'a' * 9_000}"), 431, "POST", "/nowhere"),
+    "long target": (post(f"/nowhere?{'a' * 9_000}"), 414, "POST", "/nowhere"),
     "endless header": (post("/nowhere", f"A: {'a' * 9_000}")[:-4], 431, "", "/nowhere"),
 }
 

@@ -80,6 +80,7 @@ def port():
         ("GET /health/live HTTP/x", 400),
         ("GET", 400),
         ("GET / HTTP/1.1\r\n" + "X-A: a\r\n" * 200, 431),
+        ("GET /" + "a" * 70_000 + " HTTP/1.1", 414),
     ],
     ids=lambda value: str(value)[:30],
 )

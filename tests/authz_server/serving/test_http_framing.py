@@ -161,8 +161,8 @@ def test_a_header_may_have_eight_kilobytes(site, pieces):
     "data",
     [
         HEAD + b"X-A: " + b"a" * 9_000,
-        b"POST /" + b"a" * 9_000,
         HEAD + b"a" * 9_000,
+        b"POST /" + b"a" * 5_000 + HEAD.partition(b"/echo")[2] + b"X-A: " + b"a" * 5_000,
         HEAD + b"X-A: " + b"a" * 1_000_000 + b"\r\n\r\n",
         HEAD + b"".join(b"X-%d: a\r\n" % number for number in range(100)) + b"\r\n",
         HEAD + b"X: a\r\n" * 2_000 + b"\r\n",
@@ -171,6 +171,13 @@ def test_a_header_may_have_eight_kilobytes(site, pieces):
 def test_a_header_beyond_its_limits_is_refused_before_its_end(site, data):
     """Case I103."""
     assert refusal(site, data) == (431, "header_too_large")
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"POST /?", b"BREW /"])
+@pytest.mark.parametrize("rest", [b"", b"?a", b" HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_target_beyond_the_limit_is_refused_by_its_own_status(site, start, rest):
+    """Case I103; RFC 9110, 15.5.15."""
+    assert refusal(site, start + b"a" * 9_000 + rest) == (414, "target_too_long")
 
 
 def test_a_hundred_fields_are_not_too_many(site):
