@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse as StarletteJson
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from authz_verifier import AsyncVerifier, Verifier, current_token
+from authz_verifier import asgi as asgi_skin
 from authz_verifier import django as django_skin
 from authz_verifier import flask as flask_skin
 from authz_verifier import starlette as starlette_skin
@@ -144,6 +145,31 @@ def test_a_mounted_application_has_the_same_verifier(issuer, call, authz_proof_k
     assert call(app, "GET", "/mounted/link", headers=bound).status_code == 200
 
 
+def test_a_mounted_application_that_is_protected_itself_has_its_own_verifier(
+    issuer, call, authz_proof_key
+):
+    """Its audience may be another one, and a proof is used once although there are two guards."""
+    app, mounted = FastAPI(), FastAPI()
+
+    @mounted.get("/link")
+    @starlette_skin.requires(SCOPE)
+    async def link():
+        return answer()
+
+    other = "https://other.example"
+    starlette_skin.protect(app, AsyncVerifier(issuer.url, DEFAULT_AUDIENCE))
+    starlette_skin.protect(mounted, AsyncVerifier(issuer.url, other))
+    app.mount("/mounted", mounted)
+    path, url = "/mounted/link", f"{DEFAULT_AUDIENCE}/mounted/link"
+    refused = call(app, "GET", path, headers=issuer.authorization(SCOPE))
+    assert refused.status_code == 401
+    assert f'resource_metadata="{other}' in refused.headers["WWW-Authenticate"]
+    token = issuer.token(SCOPE, aud=other, proof_key=authz_proof_key)
+    headers = {"Authorization": f"DPoP {token}", "DPoP": proof(authz_proof_key, "GET", url, token)}
+    assert call(app, "GET", path, headers=headers).json() == {"client": "test-client"}
+    assert call(app, "GET", path, headers=headers).status_code == 401
+
+
 def test_a_websocket_is_accepted_with_a_token_alone(issuer):
     @starlette_skin.requires(SCOPE)
     async def updates(socket):
@@ -206,6 +232,28 @@ def test_blueprints_classes_and_async_views_of_flask_are_guarded(issuer, path):
         assert method(path).status_code == 401
 
 
+def test_the_error_handlers_of_a_blueprint_do_not_answer_refusals(issuer):
+    app, part = flask.Flask(__name__), flask.Blueprint("part", __name__)
+    flask_skin.protect(app, Verifier(issuer.url, DEFAULT_AUDIENCE))
+
+    @part.errorhandler(Exception)
+    def fail(_):
+        return "failed", 500
+
+    @part.get("/link")
+    @flask_skin.requires(SCOPE)
+    def link():
+        raise ValueError
+
+    app.register_blueprint(part)
+    client = app.test_client()
+    refused = client.get("/link")
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert client.get("/link", headers=issuer.authorization("other")).status_code == 403
+    assert client.get("/link", headers=issuer.authorization(SCOPE)).status_code == 500
+
+
 def test_classes_of_django_are_guarded_whether_they_wait_or_not(issuer):
     if not django_settings.configured:
         django_settings.configure(ALLOWED_HOSTS=["*"])
@@ -259,6 +307,21 @@ def test_a_guard_above_the_route_is_found_out(issuer, call):
         assert call(app, "GET", path).status_code == 500
     with pytest.raises(RuntimeError, match="below the decorator"):
         connect(app, "/socket", {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "scheme"),
+    [({}, "http"), ({"scheme": "https"}, "https"), ({"scheme": "ws"}, "http")],
+)
+def test_an_asgi_server_may_leave_the_scheme_out(issuer, changes, scheme):
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/a b",
+        "headers": [(b"host", b"api.example")],
+    }
+    verifier = AsyncVerifier(issuer.url, DEFAULT_AUDIENCE)
+    assert asgi_skin.read_request(scope | changes, verifier).url == f"{scheme}://api.example/a%20b"
 
 
 def test_a_wsgi_response_to_head_has_no_body(issuer):

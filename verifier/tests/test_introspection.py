@@ -200,6 +200,14 @@ def test_a_hostile_introspection_endpoint_costs_a_503_in_bounded_time(
     assert time.monotonic() - started < 8
 
 
+@pytest.mark.parametrize("active", [1, 0, "true", None, [], {}])
+def test_a_response_without_a_boolean_active_is_a_503(make, issuer, present, active, monkeypatch):
+    monkeypatch.setattr(issuer, "introspect", lambda _: {"active": active})
+    _, authenticate = make(mode="introspection")
+    refusal = refuse(authenticate, present(issuer.token()))
+    assert (refusal.status, refusal.reason) == (503, "introspection: no member active")
+
+
 def test_an_introspection_endpoint_with_a_name_that_no_host_can_have_costs_a_503(
     make, issuer, present
 ):

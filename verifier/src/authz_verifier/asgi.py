@@ -91,7 +91,8 @@ def read_request(scope: Mapping[str, Any], verifier: AsyncVerifier) -> Request:
 
 
 def _url(scope: Mapping[str, Any], hosts: tuple[str, ...]) -> str:
-    scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+    # A server may leave the scheme out.
+    scheme = scope.get("scheme", "http").replace("ws", "http")
     server = scope.get("server") or ("", None)
     host = hosts[0] if hosts else f"{server[0]}:{server[1]}"
     raw = scope.get("raw_path")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import flask
 
@@ -62,7 +62,12 @@ def requires(*scopes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             verifier: Verifier = flask.current_app.extensions[_EXTENSION]
             request = read_request(flask.request.environ, verifier)
-            with serving(verifier.authenticate(request, *scopes)):
+            try:
+                token = verifier.authenticate(request, *scopes)
+            except Refusal as refusal:
+                # Not raised: a blueprint's handler of exceptions would answer instead.
+                return cast("_R", _answer(verifier.respond(refusal)))
+            with serving(token):
                 if not is_async:
                     return view(*args, **kwargs)
                 answer: _R = flask.current_app.ensure_sync(view)(*args, **kwargs)

@@ -189,7 +189,9 @@ def _parse_response(status: int, body: bytes) -> dict[str, Any]:
     if status != _OK:
         raise ValueError(f"status {status}")
     members = parse_object(body)
-    if members.get("active") not in (True, False):
+    active = members.get("active")
+    # Not by comparison: 1 equals True.
+    if active is not True and active is not False:
         raise ValueError("no member active")
     return members
 

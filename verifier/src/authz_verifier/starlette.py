@@ -36,7 +36,7 @@ def protect(app: Starlette, verifier: AsyncVerifier) -> None:
     """Give an application its verifier, and serve the resource metadata (RFC 9728).
 
     A request is refused before FastAPI reads its body. Mounted applications have the same
-    verifier.
+    verifier, unless they are protected themselves.
 
     Raises:
         RuntimeError: the application serves requests already.
@@ -86,6 +86,7 @@ def requires(*scopes: str) -> Callable[[Endpoint], Endpoint]:
     def guard(endpoint: Endpoint) -> Endpoint:
         signature = inspect.signature(endpoint)
         name = _request_parameter(signature)
+        is_async = inspect.iscoroutinefunction(endpoint)
 
         @wraps(endpoint)
         async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the endpoint's own
@@ -96,7 +97,7 @@ def requires(*scopes: str) -> Callable[[Endpoint], Endpoint]:
             except Refusal as refusal:
                 return await _refuse(connection, refusal)
             with serving(token):
-                if inspect.iscoroutinefunction(endpoint):
+                if is_async:
                     return await endpoint(*args, **kwargs)
                 return await run_in_threadpool(endpoint, *args, **kwargs)
 
@@ -153,15 +154,24 @@ class _Guard:
 
 
 def _scopes_of(routes: Iterable[BaseRoute], scope: Scope) -> tuple[str, ...] | None:
-    """Return the scopes of the route that will serve a request; None if it is not guarded."""
+    """Return the scopes of the route that will serve a request.
+
+    None if it is not guarded here: a mounted application with a verifier of its own guards itself.
+    """
     for route in routes:
         match, child = route.matches(scope)
         if match is Match.FULL:
             endpoint = getattr(route, "endpoint", None)
             if endpoint is not None:
                 return scopes_of(endpoint)
+            if _has_verifier(getattr(route, "app", None)):
+                return None
             return _scopes_of(_routes_within(route), {**scope, **child})
     return None
+
+
+def _has_verifier(app: object) -> bool:
+    return isinstance(app, Starlette) and hasattr(app.state, "authz_verifier")
 
 
 def _routes_within(route: BaseRoute) -> Iterable[BaseRoute]:
