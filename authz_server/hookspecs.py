@@ -7,6 +7,7 @@ a failure is logged while the other plugins are still notified.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 import msgspec
@@ -206,6 +207,26 @@ def require_claims(added: object, collected: Mapping[str, Any]) -> None:
         raise InvalidResultError("a claim cannot be serialized as JSON") from error
     if size > MAXIMUM_CLAIM_BYTES:
         raise InvalidResultError(f"the claims exceed {MAXIMUM_CLAIM_BYTES} bytes")
+
+
+def copy_values(value: Any) -> Any:  # noqa: ANN401 - any value
+    """Return a copy of tables and lists, at any depth, that a plugin may change without effect."""
+    if isinstance(value, Mapping):
+        return {name: copy_values(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        copied = [copy_values(each) for each in value]
+        return copied if isinstance(value, list) else tuple(copied)
+    return value
+
+
+def is_never_run(hook: str, implementation: pluggy.HookImpl) -> bool:
+    """Return whether a call of a hook would only make a coroutine, or a generator without use."""
+    function = implementation.function
+    if iscoroutinefunction(function) or isasyncgenfunction(function):
+        return True
+    if hook.startswith("register_") or implementation.wrapper or implementation.hookwrapper:
+        return False
+    return isgeneratorfunction(function)
 
 
 class Hooks:

@@ -20,6 +20,8 @@ from authz_server.hookspecs import (
     RefusalError,
     Revocation,
     TokenDecision,
+    copy_values,
+    is_never_run,
     narrow_decision,
     require_claims,
 )
@@ -132,7 +134,8 @@ class PluginManager:
             self._register(name, chosen[name])
         self._check(enabled)
         for name, start in self._callers("start"):
-            given = settings.get(name, {})
+            # Each instance of a plugin may change its own.
+            given = copy_values(settings.get(name, {}))
             self._start(name, partial(start, settings=given, services=services))
         self._decide_token = self._callers("decide_token")
         self._token_claims = self._callers("token_claims")
@@ -248,7 +251,9 @@ class PluginManager:
         Raises:
             OAuthError: ``server_error``, as for :meth:`token_claims`.
         """
-        return self._collect("introspection_claims", self._introspection_claims, claims=claims)
+        # Parts of them are those of the token, which is kept.
+        own = copy_values(claims)
+        return self._collect("introspection_claims", self._introspection_claims, claims=own)
 
     def emit(self, event: Event) -> None:
         """Notify every plugin of an event; a failure is logged."""
@@ -318,8 +323,14 @@ class PluginManager:
         except pluggy.PluginValidationError as error:
             raise PluginError(f"plugin {self._pluggy.get_name(error.plugin)}: {error}") from error
         for name in enabled:
-            if not self._pluggy.get_hookcallers(self._pluggy.get_plugin(name)):
+            plugin = self._pluggy.get_plugin(name)
+            callers = self._pluggy.get_hookcallers(plugin)
+            if not callers:
                 raise PluginError(f"plugin {name}: it implements no hook")
+            for caller in callers:
+                own = [each for each in caller.get_hookimpls() if each.plugin is plugin]
+                if any(is_never_run(caller.name, each) for each in own):
+                    raise PluginError(f"plugin {name}: {caller.name} must be a plain function")
 
     def _callers(self, hook: str) -> tuple[_Caller, ...]:
         """Return one caller per plugin; a single caller would stop at the first that raises."""

@@ -48,7 +48,8 @@ class Notifications:
 
     def __init__(self, seconds: float, patience_seconds: float | None, fail: Fail) -> None:
         self._seconds = seconds
-        self._patience_seconds = seconds if patience_seconds is None else patience_seconds
+        patience = seconds if patience_seconds is None else patience_seconds
+        self._patience_seconds = min(patience, seconds)
         self._fail = fail
         self._calls = BoundedCalls()
         self._renew()
