@@ -4,8 +4,8 @@
 #   make demo-rotation   keys rotate in a real OpenBao under traffic, watched by verifiers (QUICK=1: a short run)
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make coverage    the branches that the tests of the three packages cover; fails below the floor in pyproject.toml
-#   make acceptance  the commands of README and documents, typed as printed; the demonstration of key rotation; Spring Security
-#                    and Kafka with the printed settings (apt install maven)
+#   make acceptance  the commands of README and documents, typed as printed; the installation and the build stage of the image;
+#                    the demonstration of key rotation; Spring Security and Kafka with the printed settings (apt install maven)
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
 #                    in dist/verifier/: wheel and sdist of authz-verifier

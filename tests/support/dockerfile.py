@@ -9,6 +9,8 @@ from pathlib import Path
 
 from support.source_tree import ROOT
 
+DOCKERFILE = ROOT / "Dockerfile"
+
 
 @dataclass(frozen=True)
 class Instruction:
