@@ -85,6 +85,16 @@ def test_the_promises_are_numbered_as_refusals_name_them():
     assert {1, 2, 4, 7} <= named <= set(range(1, 13))
 
 
+def test_the_commands_for_an_emergency_are_whole():
+    text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
+    section = text.partition("\n## Emergency\n")[2].partition("\n\n`")[0]
+    named = re.findall(r"`([^`]*\bkeys [^`]*)`", section)
+    assert [command.split()[:4] for command in named] == [
+        ["authz-server", "keys", act, "es256"] for act in ("taint", "revoke", "revoke")
+    ]
+    assert all(command.endswith(" --reason INC-17") for command in named)
+
+
 def test_every_state_is_in_the_table():
     text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
     assert [state for state in TRANSITIONS if f"**{state.value}**" not in text] == []
