@@ -171,7 +171,7 @@ def test_a_poller_takes_events_and_acknowledges_them(issuer, kind):
     assert verifier.events.received == 1
     errors = [each["setErrs"] for each in issuer.polls if "setErrs" in each]
     assert [next(iter(each.values()))["err"] for each in errors] == ["invalid_audience"]
-    assert issuer.polls[0] == {"maxEvents": 50, "returnImmediately": False}
+    assert issuer.polls[0] == {"maxEvents": 100, "returnImmediately": False}
     for poll, language in zip(issuer.polls, issuer.poll_languages, strict=False):
         assert language == ("en" if "setErrs" in poll else None)
 
@@ -185,6 +185,25 @@ def test_every_process_that_polls_a_stream_gets_an_event(issuer):
     assert [each.events.received for each in verifiers] == [1, 1, 1]
     for poller in pollers:
         poller.stop()
+
+
+def test_a_revocation_behind_a_full_response_is_noticed_in_a_second(issuer, present):
+    """Events that were taken wait for other processes, and hold up those behind them."""
+    verifier = Verifier(issuer.url, DEFAULT_AUDIENCE, mode="status", **CREDENTIALS)
+    token = issuer.token(SCOPE)
+    for _ in range(250):
+        issuer.announce(issuer.event())
+    with EventPoller(verifier):
+        assert poll_until(lambda: len(issuer.polls) > 1)
+        assert verifier.authenticate(present(token), SCOPE)
+        issuer.revoke(token)
+        issuer.announce(issuer.event())
+        began = time.monotonic()
+        assert poll_until(lambda: not is_accepted(verifier, present(token)))
+        took = time.monotonic() - began
+        assert poll_until(lambda: not issuer.events)
+    assert took < 5
+    assert verifier.events.received == 251
 
 
 def test_a_poller_goes_on_after_an_outage(issuer, caplog):
@@ -310,3 +329,11 @@ def test_an_event_during_a_fetch_is_not_lost(issuer, present):
 
     asyncio.run(run())
     assert issuer.list_fetches == 2
+
+
+def is_accepted(verifier, request):
+    try:
+        verifier.authenticate(request, SCOPE)
+    except Refusal:
+        return False
+    return True

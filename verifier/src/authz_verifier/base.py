@@ -70,7 +70,8 @@ class VerifierBase:
             algorithms=frozenset(self.settings.algorithms),
             keys=self._keys,
             want_keys=fetcher.want_keys,
-            drop=self.drop_caches,
+            drop=self.drop_answers,
+            renew_keys=self._keys.renew,
             clock=self.settings.clock,
             counters=self._counters,
         )
@@ -144,10 +145,16 @@ class VerifierBase:
         Args:
             token: forget the response of this token alone, and keep the lists and the keys.
         """
-        self._introspection.drop(token)
-        if token is None:
-            self._statuses.drop()
-            self._keys.expire()
+        if token is not None:
+            self._introspection.drop(token)
+            return
+        self.drop_answers()
+        self._keys.expire()
+
+    def drop_answers(self) -> None:
+        """Forget introspection responses and status lists."""
+        self._introspection.drop(None)
+        self._statuses.drop()
 
     @property
     def events(self) -> EventReceiver:

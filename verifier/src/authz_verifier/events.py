@@ -20,6 +20,21 @@ MAXIMUM_EVENT_CHARACTERS = 65_536
 #: How many ids of events are remembered; an older event that comes again drops the caches again.
 MAXIMUM_REMEMBERED = 10_000
 _MAXIMUM_ID_CHARACTERS = 256
+_OAUTH = "https://schemas.openid.net/secevent/oauth/event-type/"
+_RISC = "https://schemas.openid.net/secevent/risc/event-type/"
+_TOKENS_REVOKED = f"{_OAUTH}tokens-revoked"
+_CREDENTIAL_CHANGE = "https://schemas.openid.net/secevent/caep/event-type/credential-change"
+#: What happens to tokens and clients, and leaves the keys of the issuer as they are.
+_WITHOUT_KEYS = frozenset(
+    {
+        f"{_OAUTH}token-revoked",
+        f"{_RISC}account-disabled",
+        f"{_RISC}account-enabled",
+        f"{_RISC}account-purged",
+        "urn:authz-server:secevent:stopped",
+        "urn:authz-server:secevent:resumed",
+    }
+)
 
 
 class EventError(Exception):
@@ -43,7 +58,8 @@ class EventUnavailableError(Exception):
 class EventReceiver:
     """Receives events. Safe for threads.
 
-    The order of events and their repetition do not matter: every event drops caches.
+    The order of events and their repetition do not matter: every event drops responses and lists.
+    Only one that may concern the keys of the issuer has them fetched again.
 
     Args:
         issuer: the only accepted `iss`.
@@ -51,7 +67,8 @@ class EventReceiver:
         algorithms: the accepted algorithms, within those of the metadata.
         keys: the issuer's keys.
         want_keys: called before the keys are used; in mode `introspection` they are not at hand.
-        drop: drops the caches.
+        drop: drops the responses and the lists.
+        renew_keys: fetches the keys again.
         clock: returns seconds since 1970.
         counters: count the events.
 
@@ -68,6 +85,7 @@ class EventReceiver:
         keys: KeyCache,
         want_keys: Callable[[], None],
         drop: Callable[[], None],
+        renew_keys: Callable[[], None],
         clock: Callable[[], float],
         counters: Counters,
     ) -> None:
@@ -78,6 +96,7 @@ class EventReceiver:
         self._keys = keys
         self._want_keys = want_keys
         self._drop = drop
+        self._renew_keys = renew_keys
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -133,12 +152,15 @@ class EventReceiver:
 
     def _take(self, token: str) -> bool:
         self._want_keys()
-        jti = self._check(self._open(token.strip()))
+        claims = self._open(token.strip())
+        jti = self._check(claims)
         with self._lock:
             if jti in self._seen:
                 return False
         # Before it is remembered: an event that is remembered has had its effect.
         self._drop()
+        if any(_may_concern_keys(*event) for event in claims["events"].items()):
+            self._renew_keys()
         with self._lock:
             self._seen[jti] = None
             self.received += 1
@@ -201,6 +223,16 @@ class EventReceiver:
         ):
             raise EventError("invalid_request", "exp has passed.")
         return jti
+
+
+def _may_concern_keys(kind: str, facts: object) -> bool:
+    """Return whether keys may have changed by an event; True for one of an unknown kind."""
+    if kind in _WITHOUT_KEYS:
+        return False
+    named = facts if isinstance(facts, dict) else {}
+    if kind == _TOKENS_REVOKED:
+        return named.get("kind") not in {"client", "scope", "audience"}
+    return not (kind == _CREDENTIAL_CHANGE and named.get("credential_type") == "client_secret")
 
 
 def _refuse(error: EventError) -> Response:

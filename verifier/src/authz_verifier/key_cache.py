@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 MINIMUM_PAUSE_SECONDS = 5.0
 MAXIMUM_FAILURE_PAUSE_SECONDS = 15.0
 MAXIMUM_UNKNOWN_PAUSE_SECONDS = 60.0
+#: How long after an event about keys a server may still answer with the earlier ones.
+SETTLING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +94,7 @@ class KeyCache:
         self._flight: Flight | None = None
         self._pauses = {False: MINIMUM_PAUSE_SECONDS, True: MINIMUM_PAUSE_SECONDS}
         self._next_fetch_at = {False: 0.0, True: 0.0}
+        self._settled_at = 0.0
 
     def snapshot(self) -> Snapshot | None:
         """Return the snapshot, or None; start fetching a new one when it is no longer fresh."""
@@ -149,6 +152,17 @@ class KeyCache:
             if (last := self._snapshot) is not None:
                 self._snapshot = replace(last, fresh_until=0.0)
 
+    def renew(self) -> None:
+        """Fetch the keys now, and once more when every process of the server has the new ones."""
+        self.expire()
+        self.start_fetch()
+        with self._lock:
+            now = time.monotonic()
+            waits, self._settled_at = now < self._settled_at, now + SETTLING_SECONDS
+        if not waits:
+            name = "authz-verifier keys again"
+            threading.Thread(target=self._fetch_settled, name=name, daemon=True).start()
+
     def samples(self) -> list[Sample]:
         """Return the age of the keys, and how long they may still be used."""
         snapshot, now = self._snapshot, time.monotonic()
@@ -164,6 +178,7 @@ class KeyCache:
         self._lock = threading.Lock()
         self._flight = None
         self._next_fetch_at = {False: 0.0, True: 0.0}
+        self._settled_at = 0.0
 
     def _run(self, flight: Flight) -> None:
         known = self._snapshot
@@ -180,6 +195,12 @@ class KeyCache:
             self._counters.add(FETCHES, "keys", "success")
         finally:
             flight.land()
+
+    def _fetch_settled(self) -> None:
+        while (left := self._settled_at - time.monotonic()) > 0:
+            time.sleep(left)
+        self.expire()
+        self.start_fetch()
 
     def _keep(self, fetched: Fetched, flight: Flight) -> None:
         now = time.monotonic()

@@ -17,11 +17,13 @@ from authz_verifier.verifier import AsyncVerifier, Verifier
 
 logger = logging.getLogger(__name__)
 
-MAXIMUM_EVENTS = 50
+MAXIMUM_EVENTS = 100
 #: The longest time that a server holds a poll without events.
 LONGEST_POLL_SECONDS = 70.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+#: How long events are left to other processes while further ones wait behind them.
+FULL_PAGE_SECONDS = 1.0
 #: The pause after a response without a new event.
 _IDLE_SECONDS = 0.25
 
@@ -33,7 +35,8 @@ class EventPoller:
         verifier: whose caches are dropped; its `client_id` and `client_secret` are used.
         url: where to poll; empty: `security_event_endpoint` of the issuer's metadata.
         acknowledge_after_seconds: how long an event is left to the other processes of the API,
-            which poll the same stream. An acknowledged event is not sent again.
+            which poll the same stream. An acknowledged event is not sent again. While more events
+            wait than a response has, it is a second at most, and each response drops the caches.
 
     Attributes:
         failures: the number of polls that failed in a row.
@@ -55,6 +58,7 @@ class EventPoller:
         #: When each event was taken that is not acknowledged yet.
         self._taken: dict[str, float] = {}
         self._errors: dict[str, dict[str, str]] = {}
+        self._has_more = False
         self._stopped = threading.Event()
         self.failures = 0
 
@@ -124,7 +128,10 @@ class EventPoller:
             ValueError: it is malformed.
         """
         request: dict[str, Any] = {"maxEvents": MAXIMUM_EVENTS, "returnImmediately": False}
-        until = time.monotonic() - self._acknowledge_after_seconds
+        left_seconds = self._acknowledge_after_seconds
+        if self._has_more:
+            left_seconds = min(left_seconds, FULL_PAGE_SECONDS)
+        until = time.monotonic() - left_seconds
         acknowledged = [jti for jti, taken_at in self._taken.items() if taken_at <= until]
         if acknowledged:
             request["ack"] = acknowledged
@@ -137,14 +144,20 @@ class EventPoller:
         with client.stream("POST", url, content=content, headers=headers) as response:
             if response.status_code != httpx.codes.OK:
                 raise FetchError(f"status {response.status_code}")
-            sets = parse_object(read_bounded(response)).get("sets")
+            document = parse_object(read_bounded(response))
+        sets = document.get("sets")
         if not isinstance(sets, dict):
             raise FetchError("the response has no sets")
         self._errors = {}
         for jti in acknowledged:
             del self._taken[jti]
         new = [jti for jti in sets if jti not in self._taken and jti not in acknowledged]
-        return sum(self._take(jti, sets[jti]) for jti in new)
+        taken = sum(self._take(jti, sets[jti]) for jti in new)
+        self._has_more = document.get("moreAvailable") is True
+        if self._has_more:
+            # One that is not in this response may have ended what is cached.
+            self._verifier.drop_answers()
+        return taken
 
     def _take(self, jti: str, token: object) -> bool:
         """Take an event; return False if it cannot be verified at present."""

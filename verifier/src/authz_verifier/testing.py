@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from typing import Any, Self
 from urllib.parse import parse_qs
 
@@ -191,7 +192,8 @@ class LocalIssuer:
         for jti in [*request.get("ack", []), *request.get("setErrs", {})]:
             self.events.pop(jti, None)
         self.polls.append(dict(request))
-        return {"sets": dict(self.events), "moreAvailable": False}
+        shown = dict(islice(self.events.items(), request.get("maxEvents")))
+        return {"sets": shown, "moreAvailable": len(shown) < len(self.events)}
 
     def introspect(self, token: str) -> dict[str, Any]:
         """Return the introspection response for a token (RFC 7662, 2.2)."""
