@@ -3,7 +3,7 @@
 import base64
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from email.utils import format_datetime
 from itertools import count
 from pathlib import Path
@@ -64,6 +64,10 @@ class NearParties(Parties):
     """Makes parties by the application's own services: much faster, and by its clock."""
 
     services: Services | None = None
+
+    def together(self) -> AbstractContextManager[None]:
+        """Use the same services as always."""
+        return nullcontext()
 
     @contextmanager
     def change(self) -> Iterator[tuple[Services, Session]]:
