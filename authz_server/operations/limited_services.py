@@ -103,7 +103,7 @@ class _LimitedServices:
 
 
 class ReachMemory:
-    """What lies within the limits of callers, as it was read; it is read again after a change."""
+    """Memory of what lies within the limits of callers, which is read again after a change."""
 
     def __init__(self) -> None:
         self._known: dict[_Key, tuple[int | None, Reach]] = {}
@@ -133,7 +133,7 @@ _Key = tuple[Limits, str, bool]
 def _read_reach(session: Session, key: _Key) -> Reach:
     limits, requester, only_reads = key
     reach = replace(load_reach(session, limits), requester=requester)
-    return reach.with_seen_clients(session) if only_reads else reach
+    return reach.with_ids(session) if only_reads else reach
 
 
 def limit_services(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session, with_loader_criteria
 
 from authz_server.audit.pending_changes import PendingChange
@@ -38,6 +38,8 @@ _ALIAS = ScopeAlias.__table__.alias("limiting_alias").c
 _View = TypeVar("_View", bound=ClientView)
 #: Before the id of a client, as the subject of a record.
 _OF_CLIENT = "client:"
+#: The largest number of own clients whose records are found first; those of more fill a page soon.
+_FEW_OWN = 3_000
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 #: Tables without a fact that administrators see.
 _NEUTRAL = (Change, IdempotentCreation, Revision, RevocationCutOff, RevokedToken)
@@ -62,7 +64,7 @@ class Reach:
             changes within the limits alone.
         seen_clients: the ids of the clients that the caller sees; None: they were not read, or are
             many. Queries find these rows first.
-        own_clients: those that it may change, likewise.
+        own_clients: those that it may change, likewise; and ``own_tokens``, its initial tokens.
     """
 
     limits: Limits
@@ -74,13 +76,11 @@ class Reach:
     requester: str = ""
     seen_clients: tuple[str, ...] | None = None
     own_clients: tuple[str, ...] | None = None
+    own_tokens: tuple[str, ...] | None = None
 
     @cached_property
     def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
-        """For each table, the condition of the rows that the caller sees.
-
-        Of a table that is not named here, a limited caller sees nothing.
-        """
+        """For each table, the condition of the rows that the caller sees; of another one, none."""
         seen, few = self._seen_client(_CLIENT), self.own_clients
         spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
         return {
@@ -229,26 +229,29 @@ class Reach:
             and_(_GRANT.kind == "resource_server", _GRANT.name.in_(sorted(self.seen_servers))),
         )
 
-    def with_seen_clients(self, session: Session) -> "Reach":
-        """Return what is within the limits, with the ids of the clients if they are few.
+    def with_ids(self, session: Session) -> "Reach":
+        """Return what is within the limits, with the ids of clients and tokens if they are few.
 
-        A client that is added later is not among them.
+        One that is added later is not among them.
 
         Args:
             session: a session that is not narrowed.
         """
         if self.limits.resource_servers is not None:
-            query = select(_GRANT.client_id).where(self._is_seen_grant())
+            seen = select(_GRANT.client_id).where(self._is_seen_grant())
         else:
-            query = select(Client.id).where(
-                Client.kind == "client", Client.organisation.in_(self.limits.organisations or ())
-            )
-        seen = session.scalars(query.limit(FEW + 1)).all()
-        if len(seen) <= FEW:
-            few = tuple(sorted(set(seen)))
-            return replace(self, seen_clients=few, own_clients=few)
-        own = session.scalars(select(_CLIENT.id).where(self._own_client()).limit(FEW + 1)).all()
-        return replace(self, own_clients=tuple(sorted(own))) if len(own) <= FEW else self
+            seen = select(_CLIENT.id).where(self._seen_client(_CLIENT))
+        own = select(_CLIENT.id).where(self._own_client())
+        few = _find_few(session, seen, FEW)
+        return replace(
+            self,
+            seen_clients=few,
+            own_clients=_find_few(session, own, _FEW_OWN) if few is None else few,
+            own_tokens=_find_few(session, self._own_tokens(), FEW),
+        )
+
+    def _own_tokens(self) -> Select[tuple[str]]:
+        return select(_TOKEN.id).where(self._own_token(_TOKEN))
 
     def _own_client(self) -> ColumnElement[bool]:
         """Return the condition of clients of :data:`_CLIENT` of which nothing belongs to others."""
@@ -305,7 +308,7 @@ class Reach:
             ),
             and_(
                 action.startswith("registration.token_", autoescape=True),
-                subject.in_(select(_TOKEN.id).where(self._own_token(_TOKEN))),
+                subject.in_(self._own_tokens() if self.own_tokens is None else self.own_tokens),
             ),
             and_(is_scope, subject.in_(self.own_scopes)),
             and_(action.in_(("stop.set", "stop.lifted", "cut_off.recorded")), of_stop),
@@ -376,6 +379,11 @@ def load_reach(session: Session, limits: Limits) -> Reach:
 def criteria_of(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa: ANN401 - an option
     """Return the option of a query by which it finds the rows with a condition alone."""
     return with_loader_criteria(kind, condition, include_aliases=True)
+
+
+def _find_few(session: Session, query: Select[tuple[str]], most: int) -> tuple[str, ...] | None:
+    found = session.scalars(query.limit(most + 1)).all()
+    return tuple(sorted(set(found))) if len(found) <= most else None
 
 
 def _only(names: Iterable[str], seen: AbstractSet[str]) -> tuple[str, ...]:
