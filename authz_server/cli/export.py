@@ -37,10 +37,11 @@ format_option = click.option(
 def export(
     invocation: Invocation, form: Literal["toml", "json"], output: Path | None, operators: bool
 ) -> None:
-    """Write clients, resource servers, scopes and programmes to a file.
+    """Write clients, resource servers and scopes to a file.
 
-    The file is ordered and commented for review in git, and `authz-server apply` reads it. It has
-    no secrets. Dynamically registered clients and the admin API are left out.
+    The file is ordered and commented for review in git, and `authz-server apply` reads it. It also
+    has programmes, and it has no secrets. Dynamically registered clients and the admin API are left
+    out.
     """
     with invocation.operations() as carry_out:
         text = carry_out(export_declaration, form=form, operators=operators)

@@ -26,7 +26,7 @@ _PATH = "declaration"
 
 @carries_out(export_declaration)
 def _export_declaration(api: AdminApi, *, form: Format = "toml", operators: bool = False) -> str:
-    permissions, query = _READS, {"format": form}
+    permissions, query = _READS, {"format": str(form)}
     if operators:
         permissions, query = f"{_READS} operators:read", {**query, "operators": "true"}
     return str(api.answer("GET", permissions, (_PATH,), query=query)["text"])

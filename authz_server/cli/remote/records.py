@@ -72,8 +72,8 @@ def _report_least_privilege(api: AdminApi, *, days: int = 90) -> LeastPrivilege:
 
 
 @carries_out(report_owners)
-def _report_owners(api: AdminApi) -> Owners:
-    return api.read(Owners, "clients:read", "reports", "owners")
+def _report_owners(api: AdminApi, *, limit: int | None = None) -> Owners:
+    return api.read(Owners, "clients:read", "reports", "owners", limit=limit)
 
 
 def _pages(

@@ -11,7 +11,7 @@ from authz_server.assembly import Services
 from authz_server.database.operators import Operator, OperatorRole
 from authz_server.operations.declarative.application import Application
 from authz_server.operations.declarative.document import DeclaredOperator, DeclaredRole
-from authz_server.operations.declarative.plan import FieldChange, PlannedChange, compare
+from authz_server.operations.declarative.plan import Act, FieldChange, PlannedChange, compare
 from authz_server.operations.operator_roles import SECURITY_OFFICER, AssignedRole
 from authz_server.operations.operators import (
     OwnRolesError,
@@ -25,7 +25,7 @@ from authz_server.operations.operators import (
 class OperatorStep:
     """Brings the operators up to date, by the rules of the single acts.
 
-    The last enabled security officer stays, and nobody changes or removes herself.
+    The last enabled security officer stays, and operators neither change nor remove themselves.
 
     Args:
         services: the parts of the server, joined to the transaction.
@@ -55,7 +55,7 @@ class OperatorStep:
             return []
         stored = _read_rows(self._session)
         changes = []
-        # One who becomes a security officer comes before the last one who ceases to be one.
+        # A new security officer comes before the last one loses the role.
         for name, (written, entry) in sorted(self._declared.items(), key=_loses_nothing):
             with self._application.declaration.at("operators", written):
                 row = stored.get(name)
@@ -93,7 +93,7 @@ class OperatorStep:
         set_operator_enabled(self._services, operator, actor=self._actor, enabled=enabled)
         return (FieldChange(path="enabled", before=not enabled, after=enabled),)
 
-    def _planned(self, act: Any, name: str, fields: tuple[FieldChange, ...] = ()) -> PlannedChange:  # noqa: ANN401 - an act
+    def _planned(self, act: Act, name: str, fields: tuple[FieldChange, ...] = ()) -> PlannedChange:
         self._application.concerned.add_whole_server()
         return PlannedChange(act=act, noun="operator", id=name, fields=fields)
 

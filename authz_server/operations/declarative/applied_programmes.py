@@ -9,7 +9,7 @@ from authz_server.assembly import Services
 from authz_server.operations.declarative.application import Application
 from authz_server.operations.declarative.applied_scopes import read_names
 from authz_server.operations.declarative.document import DeclaredProgramme
-from authz_server.operations.declarative.plan import PlannedChange, compare, plain_diff
+from authz_server.operations.declarative.plan import Act, PlannedChange, compare, plain_diff
 from authz_server.operations.declarative.stored import normal, without_defaults
 from authz_server.operations.programmes import define_programme, delete_programme
 from authz_server.operations.views import record_diff
@@ -60,7 +60,7 @@ class ProgrammeStep:
             fields = compare({}, without_defaults(DeclaredProgramme, wanted))
         record_diff(self._session, plain_diff(fields), subject=name)
         self._application.concerned.add_whole_server()
-        act = "add" if before is None else "change"
+        act: Act = "add" if before is None else "change"
         return PlannedChange(act=act, noun="programme", id=name, fields=fields)
 
     def remove_others(self) -> list[PlannedChange]:
