@@ -215,7 +215,7 @@ class _Endpoint:
             # It gives no reason to believe that the issuer answers other requests.
             return None
         except FetchError as error:
-            self._note_failure(str(error))
+            self._note_failure(str(error), error.retry_after_seconds)
             raise
         with self._lock:
             if self._failures:
@@ -232,7 +232,7 @@ class _Endpoint:
         if reply.status in _STATUSES_OF_TOKEN and _is_of_token(reply.body):
             raise TokenRefusedError("refused by its issuer")
         if reply.status != _OK:
-            raise FetchError(f"the answer has status {reply.status}")
+            raise reply.as_error()
         try:
             answer = parse_json_object(reply.body)
         except TokenRefusedError as error:
@@ -247,12 +247,12 @@ class _Endpoint:
         answer.setdefault("exp", present + _LIFETIME_SECONDS)
         return answer
 
-    def _note_failure(self, problem: str) -> None:
+    def _note_failure(self, problem: str, retry_after: float) -> None:
         self._services.report_failure(NAME, "register_introspection_sources", "unavailable")
         with self._lock:
             if not self._failures:
                 logger.warning("the issuer %s gives no answer: %s", self._partner.name, problem)
-            pause = FIRST_BACK_OFF_SECONDS * 2 ** min(self._failures, 10)
+            pause = max(FIRST_BACK_OFF_SECONDS * 2 ** min(self._failures, 10), retry_after)
             self._failures += 1
             self._retry_at = monotonic() + min(pause, LONGEST_BACK_OFF_SECONDS)
 

@@ -88,7 +88,7 @@ class Exchanges:
         with self._place_of(parts.origin):
             reply = self.send("GET", parts, access)
         if reply.status != _OK:
-            raise FetchError(f"the answer has status {reply.status}")
+            raise reply.as_error()
         return reply
 
     @contextmanager

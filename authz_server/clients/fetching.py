@@ -256,7 +256,8 @@ class _Document(Batch[bool, bytes | FetchError]):
         """Leave the URL alone for a while."""
         if not self._failures:
             logger.warning("%s cannot be fetched: %s", self.url, error)
-        back_off = min(FIRST_BACK_OFF_SECONDS * 2**self._failures, LONGEST_BACK_OFF_SECONDS)
+        pause = max(FIRST_BACK_OFF_SECONDS * 2**self._failures, error.retry_after_seconds)
+        back_off = min(pause, LONGEST_BACK_OFF_SECONDS)
         self._failures = min(self._failures + 1, _LONGEST_EXPONENT)
         self._retry_at = now + back_off
         self._error = error

@@ -8,11 +8,12 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from queue import Empty, SimpleQueue
 from threading import Thread
-from time import monotonic
+from time import monotonic, time
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ MAXIMUM_HEADER_BYTES = 16_384
 DEFAULT_PORTS = {"https": 443, "http": 80}
 #: Lower ports, besides 443, belong to services of other protocols.
 LOWEST_FREE_PORT = 1_024
+_MAXIMUM_DIGITS = 9
 _OK = 200
 
 _URL = re.compile(r"[!$-;=?-Z_a-z~%\[\]]+")  # the characters of RFC 3986 without "#"
@@ -36,23 +38,11 @@ Network = IPv4Network | IPv6Network
 _SPECIAL_IPV4 = tuple(
     IPv4Network(each)
     for each in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
     )
-)
+)  # fmt: skip
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 _SPECIAL_IPV6 = tuple(
     IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
@@ -61,7 +51,16 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class FetchError(Exception):
-    """A URL gave no usable document; the message gives the reason, without the document."""
+    """A URL gave no usable document; the message gives the reason, without the document.
+
+    Args:
+        message: the reason.
+        retry_after_seconds: when the answer asks for the next attempt; 0: it does not say.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UrlRefusedError(FetchError):
@@ -279,11 +278,19 @@ class Reply(NamedTuple):
         body: the document.
         cache_control: the value of ``Cache-Control``; empty if absent.
         status: the HTTP status.
+        retry_after_seconds: the value of ``Retry-After``; 0 if absent or malformed.
     """
 
     body: bytes
     cache_control: str
     status: int = _OK
+    retry_after_seconds: float = 0.0
+
+    def as_error(self) -> FetchError:
+        """Return the error of an answer whose status is no success."""
+        return FetchError(
+            f"the answer has status {self.status}", retry_after_seconds=self.retry_after_seconds
+        )
 
 
 def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
@@ -373,4 +380,16 @@ def _read(response: HTTPResponse, maximum_bytes: int) -> Reply:
         raise FetchError("the answer is too large")
     if response.length:
         raise FetchError("the answer was broken off")
-    return Reply(body, response.getheader("Cache-Control", ""), response.status)
+    retry_after = read_retry_after(response.getheader("Retry-After", ""))
+    return Reply(body, response.getheader("Cache-Control", ""), response.status, retry_after)
+
+
+def read_retry_after(value: str) -> float:
+    """Return the seconds of a ``Retry-After`` (RFC 9110, 10.2.3); 0 if it is malformed or past."""
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:_MAXIMUM_DIGITS])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except (ValueError, OverflowError):
+        return 0.0

@@ -10,6 +10,7 @@ from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEnd
 from authz_server.endpoints.responses import Answer, private_answer
 from authz_server.errors import OAuthError
 from authz_server.tokens.event_streams.polling import EventPolls, Poll
+from authz_server.tokens.event_streams.pushing import describe_refusal
 from authz_server.waiting import Lane, Step
 from keys.errors import BackendUnavailable, KeysError
 
@@ -19,7 +20,6 @@ MAXIMUM_WAITING_POLLS = 32
 MAXIMUM_EVENTS = 100
 _CREDENTIALS = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
 _MAXIMUM_ACKNOWLEDGED = 1_000
-_MAXIMUM_TEXT = 500
 
 
 class EventPollEndpoint(ProtocolEndpoint):
@@ -83,7 +83,7 @@ class EventPollEndpoint(ProtocolEndpoint):
             raise OAuthError("parameter_malformed", "ack")
         if not isinstance(errors, dict) or len(errors) > _MAXIMUM_ACKNOWLEDGED:
             raise OAuthError("parameter_malformed", "setErrs")
-        refused = {jti: _describe(error) for jti, error in errors.items()}
+        refused = {jti: describe_refusal(error) for jti, error in errors.items()}
         # RFC 8936, 2.2: a poll for no events only acknowledges.
         waits = wanted > 0 and not at_once
         return Poll(
@@ -92,11 +92,3 @@ class EventPollEndpoint(ProtocolEndpoint):
             refused,
             self._wait_seconds if waits else 0.0,
         )
-
-
-def _describe(error: object) -> str:
-    """Return the text of an error (RFC 8936, 2.6)."""
-    members = error if isinstance(error, dict) else {}
-    parts = [members.get("err"), members.get("description")]
-    text = ": ".join(each for each in parts if isinstance(each, str) and each.isprintable())
-    return text[:_MAXIMUM_TEXT] or "the recipient refuses it"

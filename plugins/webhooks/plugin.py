@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 
 from authz_server.plugin_api import (
     Event,
+    FetchError,
     PluginServices,
     ServerStarted,
     ServerStopped,
@@ -26,7 +28,13 @@ from authz_server.plugin_api import (
 from plugins.webhooks.command import make_command
 from plugins.webhooks.inbox import Inbox
 from plugins.webhooks.queue import LONGEST_PAUSE_SECONDS, Delivery, DeliveryQueue, Message
-from plugins.webhooks.receivers import RETRIED, GoneError, Receiver, read_receivers
+from plugins.webhooks.receivers import (
+    RETRIED,
+    EventRefusedError,
+    GoneError,
+    Receiver,
+    read_receivers,
+)
 
 logger = logging.getLogger("authz_server.plugins.webhooks")
 
@@ -35,6 +43,10 @@ NAME = "webhooks"
 #: How long a thread waits for the next event; those of other processes are found so.
 POLL_SECONDS = 1.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, LONGEST_PAUSE_SECONDS
+#: How long a receiver that fails is left alone, whatever waits for it, unless it asks for longer.
+LONGEST_SILENCE_SECONDS = 30.0
+#: A receiver that failed so often in a row was away: what waits is due when it answers again.
+FAILURES_OF_ABSENCE = 3
 _LONGEST_EXPONENT = 12
 _LIMITS = {"maximum_queued": (10, 10_000_000), "retry_hours": (1, 720)}
 
@@ -109,6 +121,9 @@ class Webhooks:
         if self._inbox is not None:
             self._inbox.close()
             self._inbox = None
+        # A sender that is under way opens the file again, and closes it at its end.
+        with suppress(sqlite3.Error):
+            self._queue.close()
 
     @hookimpl
     def register_commands(self) -> list[click.Command]:
@@ -146,7 +161,9 @@ class Sender:
         self._retry_seconds = retry_seconds
         self._awake = threading.Event()
         self._is_stopped = False
-        self._fails = False
+        #: The failures in a row, and until when the receiver is left alone.
+        self._failures = 0
+        self._silent_until = 0.0
         name = f"webhook-{receiver.name}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -171,12 +188,15 @@ class Sender:
                 logger.exception("webhooks are not sent to %s at present", self._receiver.name)
             self._awake.wait(POLL_SECONDS)
             self._awake.clear()
+        with suppress(sqlite3.Error):
+            self._queue.close()
 
     def _deliver_due(self) -> None:
-        while (delivery := self._queue.claim(self._receiver.name)) is not None:
-            self.deliver(delivery)
-            if self._is_stopped:
+        while not self._is_stopped and time.monotonic() >= self._silent_until:
+            delivery = self._queue.claim(self._receiver.name)
+            if delivery is None:
                 return
+            self.deliver(delivery)
 
     def deliver(self, delivery: Delivery) -> None:
         """Send one event, and note the outcome.
@@ -189,23 +209,39 @@ class Sender:
         except GoneError as error:
             self._give_up(delivery, str(error))
         except RETRIED as error:
+            self._note_failure(delivery, error)
             if time.time() > delivery.created_at + self._retry_seconds:
                 self._give_up(delivery, str(error))
-                return
-            if not self._fails:
-                self._fails = True
-                logger.warning("%s accepts no webhooks: %s", self._receiver.name, error)
-            longest = min(
-                FIRST_RETRY_SECONDS * 2 ** min(delivery.attempts, _LONGEST_EXPONENT),
-                LONGEST_RETRY_SECONDS,
-            )
-            pause = longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts
-            self._queue.postpone(delivery, str(error), seconds=pause, is_dead=False)
+            else:
+                pause = _pause(delivery.attempts, error)
+                self._queue.postpone(delivery, str(error), seconds=pause, is_dead=False)
         else:
             self._queue.remove(delivery)
-            if self._fails:
-                self._fails = False
-                logger.info("%s accepts webhooks again", self._receiver.name)
+            self._note_success()
+
+    def _note_failure(self, delivery: Delivery, error: Exception) -> None:
+        if isinstance(error, EventRefusedError):
+            if not delivery.attempts:
+                logger.warning(
+                    "%s does not accept the event %s: %s; it is sent again",
+                    self._receiver.name,
+                    delivery.event,
+                    error,
+                )
+            return
+        if not self._failures:
+            logger.warning("%s accepts no webhooks: %s", self._receiver.name, error)
+        silence = min(_pause(self._failures, error), LONGEST_SILENCE_SECONDS)
+        asked = min(_asked(error), LONGEST_RETRY_SECONDS)
+        self._failures += 1
+        self._silent_until = time.monotonic() + max(silence, asked)
+
+    def _note_success(self) -> None:
+        if self._failures:
+            logger.info("%s accepts webhooks again", self._receiver.name)
+        if self._failures >= FAILURES_OF_ABSENCE:
+            self._queue.hasten(self._receiver.name)
+        self._failures = 0
 
     def _give_up(self, delivery: Delivery, error: str) -> None:
         self._queue.postpone(delivery, error, seconds=0.0, is_dead=True)
@@ -216,3 +252,15 @@ class Sender:
             error,
         )
         self._services.report_failure(NAME, "event_happened", "undelivered")
+
+
+def _pause(attempts: int, error: Exception) -> float:
+    """Return the seconds until another attempt after so many earlier ones."""
+    longest = FIRST_RETRY_SECONDS * 2 ** min(attempts, _LONGEST_EXPONENT)
+    pause = min(longest, LONGEST_RETRY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts
+    return max(pause, min(_asked(error), LONGEST_RETRY_SECONDS))
+
+
+def _asked(error: Exception) -> float:
+    """Return for how long a receiver asks to be left alone."""
+    return error.retry_after_seconds if isinstance(error, FetchError) else 0.0

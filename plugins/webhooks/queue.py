@@ -196,6 +196,25 @@ class DeliveryQueue:
             )
             return changed.rowcount
 
+    def hasten(self, receiver: str) -> None:
+        """Make the events due now that failed earlier and wait for another attempt.
+
+        One that another process sends at this moment may be sent twice.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE delivery SET due_at = ?"
+                " WHERE receiver = ? AND is_dead = 0 AND attempts > 0",
+                (time.time(), receiver),
+            )
+
+    def close(self) -> None:
+        """Close the file; it is opened again when it is used."""
+        with self._locked():
+            if self._connection is not None and self._process_id == os.getpid():
+                self._connection.close()
+            self._connection = None
+
     def purge(self, receiver: str) -> int:
         """Remove the dead events of a receiver; return their number."""
         with self._transaction() as connection:

@@ -25,11 +25,17 @@ from plugins.webhooks.queue import Delivery
 TOKEN_TYPE = "webhook+jwt"  # noqa: S105 - a media type, not a secret
 _SUCCESSES = range(200, 300)
 _GONE = 410
+#: The receiver takes other events (RFC 9110, 15.5).
+_OF_EVENT = frozenset({400, 413, 415, 422})
 _KEYS = frozenset({"url", "events", "secret", "signing_ring", "ca_file"})
 
 
 class GoneError(Exception):
     """The receiver answered that it does not exist any more (RFC 9110, 15.5.11)."""
+
+
+class EventRefusedError(FetchError):
+    """The receiver did not accept this event; it may accept others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Receiver:
 
         Raises:
             GoneError: the receiver wants no further events.
+            EventRefusedError: it did not accept this one.
             FetchError: it did not accept the event.
             KeysError: no key can sign.
         """
@@ -74,8 +81,10 @@ class Receiver:
         reply = services.post(self.url, delivery.body, headers, ca_file=self.ca_file)
         if reply.status == _GONE:
             raise GoneError("the answer has status 410")
+        if reply.status in _OF_EVENT:
+            raise EventRefusedError(f"the answer has status {reply.status}")
         if reply.status not in _SUCCESSES:
-            raise FetchError(f"the answer has status {reply.status}")
+            raise reply.as_error()
 
     def _sign(self, delivery: Delivery, moment: int, services: PluginServices) -> str:
         if self.secret:

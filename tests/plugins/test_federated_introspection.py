@@ -305,6 +305,16 @@ def test_an_issuer_that_fails_is_a_503_and_is_left_alone(site, answering, script
     assert site.introspect("partner_abc")["active"], "recovery needs no operator"
 
 
+def test_an_issuer_is_left_alone_as_long_as_it_asks(site, answering):
+    answering.script = answer_with(b"{}", status=429, extra="Retry-After: 3\r\n")
+    assert refusal(site, "partner_abc") == (503, "temporarily_unavailable")
+    answering.script = None
+    time.sleep(1.5)
+    assert refusal(site, "partner_abc") == (503, "temporarily_unavailable")
+    time.sleep(1.6)
+    assert site.introspect("partner_abc")["active"]
+
+
 def test_a_token_that_an_issuer_cannot_use_is_inactive_and_no_failure(site, answering, failures):
     for status in (400, 413, 414, 422, 431):
         answering.script = answer_with(b'{"error": "invalid_token"}', status=status)

@@ -301,6 +301,22 @@ def test_an_event_that_is_late_by_hours_waits_for_the_operator(
     assert left.subject == jti
 
 
+@pytest.mark.parametrize(("asked", "pause"), [("40", 40), ("999999999999", 300), ("-1", 1)])
+def test_a_sink_is_left_alone_as_long_as_it_asks(
+    protocol: Protocol, pushed: EventSink, asked: str, pause: int
+):
+    """`Retry-After` (RFC 9110, 10.2.3), within the longest pause."""
+    revoke(protocol)
+    pushed.status, pushed.retry_after = 429, asked
+    assert push(protocol) == 0
+    pushed.status = 202
+    protocol.clock.advance(pause - 0.5)
+    assert push(protocol) == 0
+    protocol.clock.advance(1)
+    assert push(protocol) == 1
+    assert len(pushed.received) == 2
+
+
 @pytest.mark.parametrize("failing", [True, False])
 def test_what_was_stored_while_the_clock_was_ahead_holds_nothing_up(
     protocol: Protocol, pushed: EventSink, failing

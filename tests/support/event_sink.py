@@ -8,7 +8,7 @@ from typing import Self
 
 
 class EventSink:
-    """A context manager; `status`, `body`, `location` and `seconds` are those of its answers.
+    """A context manager; `status`, `body`, `location`, `retry_after` and `seconds` of its answers.
 
     `received` holds the tokens that came, in order; `types` their media types.
     """
@@ -17,6 +17,7 @@ class EventSink:
         self.status = 202
         self.body = b""
         self.location = ""
+        self.retry_after = ""
         self.seconds = 0.0
         self.received: list[str] = []
         self.types: list[str] = []
@@ -51,6 +52,8 @@ def _handler(sink: EventSink) -> type[BaseHTTPRequestHandler]:
             self.send_response(sink.status)
             if sink.location:
                 self.send_header("Location", sink.location)
+            if sink.retry_after:
+                self.send_header("Retry-After", sink.retry_after)
             self.send_header("Content-Length", str(len(sink.body)))
             self.end_headers()
             self.wfile.write(sink.body)

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import closing
 
 from plugins.webhooks.queue import Message
 
@@ -21,7 +22,7 @@ def message(receivers, message_id):
 
 def stored(tmp_path, *columns):
     """Return columns of the waiting events; none before the first is stored."""
-    with sqlite3.connect(tmp_path / "webhooks.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "webhooks.db")) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'delivery'").fetchone():
             return []
         return connection.execute(f"SELECT {', '.join(columns)} FROM delivery").fetchall()  # noqa: S608

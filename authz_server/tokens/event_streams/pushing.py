@@ -147,14 +147,14 @@ class EventPusher:
         began = monotonic()
         delivered: list[int] = []
         refused: list[tuple[PendingEvent, str]] = []
-        failure = ""
+        failure: FetchError | KeysError | None = None
         for pending in claimed:
             if monotonic() > began + _TURN_SECONDS:
                 break
             try:
                 problem = self._send(url, pending, server_id)
             except (FetchError, KeysError) as error:
-                failure = str(error) or type(error).__name__
+                failure = error
                 break
             if problem:
                 refused.append((pending, problem))
@@ -194,7 +194,7 @@ class EventPusher:
             return ""
         if reply.status == _REFUSED:
             return _read_refusal(reply.body)
-        raise FetchError(f"the answer has status {reply.status}")
+        raise reply.as_error()
 
     def _end_turn(
         self,
@@ -202,30 +202,31 @@ class EventPusher:
         claimed: list[PendingEvent],
         delivered: list[int],
         refused: list[tuple[PendingEvent, str]],
-        failure: str,
+        failure: FetchError | KeysError | None,
     ) -> None:
         now = self._clock()
         given_up = list(refused)
+        problem = "" if failure is None else str(failure) or type(failure).__name__
         with self._database.transaction() as session:
             stream = session.get(EventStream, server_id, with_for_update=True)
             if stream is None:
                 return
             self._reader.settle(stream, delivered)
-            if failure:
+            if failure is not None:
                 known = {*delivered, *(pending.record.id for pending, _ in refused)}
                 given_up += [
-                    (pending, failure)
+                    (pending, problem)
                     for pending in claimed
                     if pending.record.id not in known and pending.record.at < now - self._keep
                 ]
             for pending, error in given_up:
                 self._reader.give_up(session, stream, pending, error)
             stream.leased_until = None
-            stream.failures = stream.failures + 1 if failure else 0
-            stream.last_error = failure[:_MAXIMUM_TEXT]
-            stream.retry_at = now + _pause(stream.failures) if failure else None
+            stream.failures = 0 if failure is None else stream.failures + 1
+            stream.last_error = problem[:_MAXIMUM_TEXT]
+            stream.retry_at = None if failure is None else now + _pause(stream.failures, failure)
             failures = stream.failures
-        self._report(server_id, given_up, failure, failures)
+        self._report(server_id, given_up, problem, failures)
 
     def _report(
         self, server_id: str, given_up: list[tuple[PendingEvent, str]], failure: str, failures: int
@@ -273,17 +274,23 @@ def _has_come(
     return or_(column.is_(None), column <= now, column > latest)
 
 
-def _pause(failures: int) -> timedelta:
+def _pause(failures: int, failure: FetchError | KeysError) -> timedelta:
     seconds = FIRST_RETRY_SECONDS * 2 ** min(failures - 1, _LONGEST_EXPONENT)
-    return timedelta(seconds=min(seconds, LONGEST_RETRY_SECONDS))
+    wanted = failure.retry_after_seconds if isinstance(failure, FetchError) else 0.0
+    return timedelta(seconds=min(max(seconds, wanted), LONGEST_RETRY_SECONDS))
 
 
 def _read_refusal(body: bytes) -> str:
     """Return the error of a recipient (RFC 8935, 2.3)."""
     try:
-        members = parse_json_object(body)
+        return describe_refusal(parse_json_object(body))
     except TokenRefusedError:
-        return "the recipient refuses it"
+        return describe_refusal(None)
+
+
+def describe_refusal(error: object) -> str:
+    """Return the text of an error of RFC 8935, 2.3 or RFC 8936, 2.6, which may be anything."""
+    members = error if isinstance(error, dict) else {}
     parts = [members.get("err"), members.get("description")]
     text = ": ".join(
         each for each in parts if isinstance(each, str) and each.isprintable() and each

@@ -1,5 +1,7 @@
 """URLs and addresses that are fetched, and those that are not."""
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from ipaddress import ip_address
 
 import pytest
@@ -9,6 +11,7 @@ from authz_server.clients.outbound import (
     FetchUrl,
     UrlRefusedError,
     is_public,
+    read_retry_after,
     split_url,
 )
 
@@ -159,3 +162,30 @@ def test_a_network_of_the_settings_is_permitted_and_no_other():
     for address in ("10.21.0.1", "fd13::1", "::ffff:10.21.0.1", "64:ff9b::a15:1"):
         with pytest.raises(UrlRefusedError):
             rule.require([address])
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("", 0),
+        ("0", 0),
+        (" 120 ", 120),
+        ("9" * 400, 999_999_999),
+        ("-5", 0),
+        ("1.5", 0),
+        ("1e9", 0),
+        ("\N{ARABIC-INDIC DIGIT FIVE}", 0),
+        ("soon", 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", 0),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", 0),
+    ],
+)
+def test_a_time_that_is_asked_for_is_read_or_none(value, seconds):
+    assert read_retry_after(value) == seconds
+
+
+def test_a_time_may_be_asked_for_as_a_date():
+    """RFC 9110, 10.2.3 and 5.6.7."""
+    at = datetime.now(UTC) + timedelta(seconds=90)
+    assert 88 < read_retry_after(format_datetime(at, usegmt=True)) <= 90
