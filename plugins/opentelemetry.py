@@ -1,6 +1,7 @@
 """Traces, metrics and logs by OTLP over HTTP, for a collector of OpenTelemetry."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ STOP_SECONDS = 2.0
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SERVER_FAULT = 500
 _SCOPE = "authz_server"
+#: What a header may have (RFC 9110, 5.1 and 5.5); any other would fail at each export.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?", re.ASCII)
 _PROPAGATOR = TraceContextTextMapPropagator()
 _SEVERITIES = (
     (logging.CRITICAL, SeverityNumber.FATAL),
@@ -339,9 +343,11 @@ def _read_headers(value: object) -> dict[str, str]:
         raise ValueError("headers: use a table of names and values")  # noqa: TRY004 - one error for every rule
     headers: dict[str, str] = {}
     for name, each in value.items():
-        text = each.reveal().decode() if isinstance(each, Secret) else each
-        if not isinstance(text, str) or not text.isprintable():
-            raise ValueError(f"headers.{name}: use a text or a secret")
+        text = each.reveal().decode(errors="replace") if isinstance(each, Secret) else each
+        if not isinstance(text, str) or not _VALUE.fullmatch(text):
+            raise ValueError(f"headers.{name}: use a text in ASCII or a secret")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"headers.{name}: it is not the name of a header")
         headers[name] = text
     return headers
 

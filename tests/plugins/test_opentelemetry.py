@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from authz_server.audit.events import ServerStarted, ServerStopped
+from authz_server.plugin_api import Secret
 from plugins.opentelemetry import read_options
 from support.settings_file import write_secret
 from support.stage import ApplicationFixture
@@ -292,6 +293,12 @@ def test_a_collector_that_is_away_or_slow_slows_no_token(make_site, collector, k
         {"headers": ["x"]},
         {"headers": {"x": 1}},
         {"headers": {"x": "a\nb"}},
+        {"headers": {"x": "\N{SNOWMAN}"}},
+        {"headers": {"x": " a"}},
+        {"headers": {"x y": "a"}},
+        {"headers": {"x:": "a"}},
+        {"headers": {"": "a"}},
+        {"headers": {"x": Secret(b"\xff")}},
         {"sample_ratio": 2},
         {"sample_ratio": True},
         {"timeout_seconds": 0},
