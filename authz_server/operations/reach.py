@@ -250,7 +250,7 @@ class Reach:
             own_tokens=_find_few(session, self._own_tokens(), FEW),
         )
 
-    def _own_tokens(self) -> Select[tuple[str]]:
+    def _own_tokens(self) -> Select[Any]:
         return select(_TOKEN.id).where(self._own_token(_TOKEN))
 
     def _own_client(self) -> ColumnElement[bool]:
@@ -381,7 +381,7 @@ def criteria_of(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa
     return with_loader_criteria(kind, condition, include_aliases=True)
 
 
-def _find_few(session: Session, query: Select[tuple[str]], most: int) -> tuple[str, ...] | None:
+def _find_few(session: Session, query: Select[Any], most: int) -> tuple[str, ...] | None:
     found = session.scalars(query.limit(most + 1)).all()
     return tuple(sorted(set(found))) if len(found) <= most else None
 
