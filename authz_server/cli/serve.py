@@ -2,8 +2,10 @@
 
 import logging
 import socket
+import threading
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from wsgiref.types import WSGIApplication
 
 import click
@@ -89,6 +91,9 @@ def require_free(host: str, port: int) -> None:
 class HealthService:
     """The health listener of a server, under the settings in force.
 
+    Its application is made on a thread, because plugins and key backends may take long to start;
+    the main process handles signals and watches its workers meanwhile.
+
     Args:
         settings: the settings at the start.
         folder: the folder of the workers' metrics.
@@ -99,23 +104,18 @@ class HealthService:
         self._folder = folder
         self._supervisor = supervisor
         self._address = _health_address(settings)
-        self._listener = HealthListener(self._application(settings), *self._address)
-        self._listener.start()
+        self._listener: HealthListener | None = None
+        self._failure: Exception | None = None
+        self._is_stopped = False
+        self._lock = threading.Lock()
+        self._wanted: SimpleQueue[Settings] = SimpleQueue()
+        self._wanted.put(settings)
+        threading.Thread(target=self._run, name="health-settings", daemon=True).start()
 
     def apply(self, settings: Settings) -> None:
         """Apply new settings, and listen on their address."""
         configure_logging(settings.logging)
-        application, address = self._application(settings), _health_address(settings)
-        self._listener.replace(application)
-        if address != self._address:
-            try:
-                listener = HealthListener(application, *address)
-            except OSError as error:
-                logger.error("the health listener cannot move to %s port %d: %s", *address, error)  # noqa: TRY400 - the message has the cause
-                return
-            self._listener.stop()
-            self._listener, self._address = listener, address
-            listener.start()
+        self._wanted.put(settings)
 
     def require_free(self, settings: Settings) -> None:
         """Require that the address of new settings can be listened on."""
@@ -123,9 +123,48 @@ class HealthService:
         if address != self._address:
             require_free(*address)
 
+    def require_started(self) -> None:
+        """Raise the exception that kept the listener from its start; none so far: return."""
+        if self._failure is not None:
+            raise self._failure
+
     def stop(self) -> None:
-        """Stop answering."""
-        self._listener.stop()
+        """Stop answering; what is still being made is not used."""
+        with self._lock:
+            self._is_stopped = True
+            if self._listener is not None:
+                self._listener.stop()
+
+    def _run(self) -> None:
+        while not self._is_stopped and self._failure is None:
+            settings = self._wanted.get()
+            try:
+                self._use(self._application(settings), _health_address(settings))
+            except Exception as error:  # noqa: BLE001 - reported by the main thread
+                if self._listener is None:
+                    self._failure = error
+                else:
+                    logger.error("the health listener keeps its earlier settings: %s", error)  # noqa: TRY400 - the message has the cause
+
+    def _use(self, application: WSGIApplication, address: tuple[str, int]) -> None:
+        with self._lock:
+            if self._is_stopped:
+                return
+            if self._listener is not None:
+                self._listener.replace(application)
+                if address == self._address:
+                    return
+            try:
+                listener = HealthListener(application, *address)
+            except OSError as error:
+                if self._listener is None:
+                    raise
+                logger.error("the health listener cannot move to %s port %d: %s", *address, error)  # noqa: TRY400 - the message has the cause
+                return
+            if self._listener is not None:
+                self._listener.stop()
+            self._listener, self._address = listener, address
+            listener.start()
 
     def _application(self, settings: Settings) -> WSGIApplication:
         # Imported here, because its library is slow to load and only this command needs it.
@@ -176,7 +215,7 @@ def run_server(settings: Settings, config: Path, folder: Path) -> None:
         with supervisor.started():
             health = HealthService(settings, folder, supervisor)
             try:
-                supervisor.run(health.apply)
+                supervisor.run(health.apply, health.require_started)
             finally:
                 health.stop()
     except ServingError as error:

@@ -5,8 +5,10 @@ import logging
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -16,7 +18,7 @@ from authz_server.serving.listeners import Listeners, ServingError, open_all
 from authz_server.serving.shares import make_table, remove_entry
 from authz_server.serving.tls import TlsFiles, read_all_tls
 from authz_server.serving.worker import CANNOT_SERVE, Order
-from authz_server.serving.worker_processes import Worker, limit_memory_pools, start_worker
+from authz_server.serving.worker_processes import Slot, Worker, limit_memory_pools, start_worker
 from authz_server.settings import Role, ServerSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -33,22 +35,8 @@ _ENDING_SECONDS = 3.0
 _TICK_SECONDS = 0.5
 
 
-@dataclass(eq=False)
-class Slot:
-    """The place of a worker, with the number of early exits in a row.
-
-    Attributes:
-        role: the listener that the worker serves.
-        place: its number among the workers of that listener.
-        table: the descriptor of the table of connections that these share.
-    """
-
-    role: Role
-    place: int
-    table: int
-    worker: Worker | None = None
-    deaths: int = 0
-    start_at: float = 0.0
+#: Changed settings, and the files of their TLS.
+_Read = tuple[Settings, Mapping[Role, TlsFiles | None]]
 
 
 @dataclass(eq=False)
@@ -91,9 +79,8 @@ class Supervisor:
         self._stopping = False
         self._stopped = False
         self._reloading = False
+        self._reading: Future[_Read] | None = None
         self._wake_read, self._wake_write = os.pipe()
-
-    # ------------------------------------------------------------------------------ running
 
     @contextmanager
     def started(self) -> Iterator[None]:
@@ -113,11 +100,12 @@ class Supervisor:
             finally:
                 self._stop()
 
-    def run(self, changed: Callable[[Settings], None]) -> None:
+    def run(self, changed: Callable[[Settings], None], check: Callable[[], None]) -> None:
         """Serve until a signal to stop.
 
         Args:
             changed: called with new settings once their workers serve.
+            check: called often; an exception of it ends the server.
 
         Raises:
             ServingError: no worker can serve with the settings.
@@ -125,6 +113,7 @@ class Supervisor:
         try:
             while not self._stopping:
                 self._step(changed)
+                check()
         finally:
             self._stop()
 
@@ -156,9 +145,7 @@ class Supervisor:
         self._start_workers()
         self._wait()
         self._reap()
-        if self._reloading:
-            self._reloading = False
-            self._begin_reload()
+        self._read_settings()
         self._finish_reload(changed)
         self._kill_overdue()
 
@@ -235,8 +222,6 @@ class Supervisor:
                 yield from (listener.fileno() for listener in listeners)
         yield from {slot.table for _, slot in self._slots()} - {given.table}
 
-    # ------------------------------------------------------------------------------- deaths
-
     def _reap(self) -> None:
         for worker in [each for each in self._leaving if each.process.poll() is not None]:
             self._leaving.remove(worker)
@@ -265,14 +250,30 @@ class Supervisor:
             pause,
         )
 
-    # ------------------------------------------------------------------------- new settings
+    def _read_settings(self) -> None:
+        """Read changed settings on a thread, because a plugin may start slowly and signals come."""
+        if self._reloading and self._reading is None:
+            self._reloading = False
+            self._reading = Future()
+            threading.Thread(target=self._read_into, args=(self._reading,), daemon=True).start()
+        elif self._reading is not None and self._reading.done():
+            reading, self._reading = self._reading, None
+            self._begin_reload(reading)
 
-    def _begin_reload(self) -> None:
+    def _read_into(self, reading: Future[_Read]) -> None:
+        try:
+            settings = self._reload()
+            reading.set_result((settings, read_all_tls(settings)))
+        except BaseException as error:  # noqa: BLE001 - the main thread reports it
+            reading.set_exception(error)
+        with suppress(OSError):
+            os.write(self._wake_write, b"r")
+
+    def _begin_reload(self, reading: Future[_Read]) -> None:
         if self._next is not None:
             self._abandon_reload("another SIGHUP came")
         try:
-            settings = self._reload()
-            tls = read_all_tls(settings)
+            settings, tls = reading.result()
             listeners = open_all(settings, self._current.settings, self._current.listeners)
             slots = _make_slots(settings)
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
@@ -320,8 +321,6 @@ class Supervisor:
         generation.slots = []
         for listener in closing:
             listener.close()
-
-    # --------------------------------------------------------------------------------- ends
 
     def _stop(self) -> None:
         if self._stopped:
