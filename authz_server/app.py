@@ -1,6 +1,5 @@
 """The composition root: builds the application from the parts."""
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -66,8 +65,6 @@ from authz_server.tokens.introspection_jwt import IntrospectionSigner
 from authz_server.tokens.target_uris import normalise_target
 from authz_server.waiting import run
 from keys.forks import at_exit
-
-logger = logging.getLogger(__name__)
 
 EXTENSION = "authz_server"
 

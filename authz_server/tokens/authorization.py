@@ -143,7 +143,7 @@ class AuthorizationRules:
         decided = memory.get(question)
         if decided is not None:
             return decided
-        decided = self._decide(client, grant_type, scope, resources)
+        decided = self.decide_with(client, grant_type, scope, resources)
         # An identifier has spellings of any length, too (RFC 3986, 6.2).
         characters = len(question[2]) + sum(map(len, resources))
         if characters > _REMEMBERED_CHARACTERS or len(resources) > 1:
@@ -193,23 +193,13 @@ class AuthorizationRules:
         grant_type: str,
         scope: str | None,
         resources: tuple[str, ...],
-        details: Sequence[Detail],
+        details: Sequence[Detail] = (),
     ) -> Authorization:
         """Return what the client is granted in a token that has such details; never cached.
 
         Raises:
             OAuthError: ``authorization_details_missing``, ``scope_...`` or ``resource_invalid``.
         """
-        return self._decide(client, grant_type, scope, resources, details)
-
-    def _decide(
-        self,
-        client: ClientEntry,
-        grant_type: str,
-        scope: str | None,
-        resources: tuple[str, ...],
-        details: Sequence[Detail] = (),
-    ) -> Authorization:
         named = self._named_resource_servers(client, resources)
         asked, scopes = self._asked_scopes(client, scope, named)
         if self._stops.any:
