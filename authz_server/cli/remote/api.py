@@ -133,12 +133,12 @@ class AdminApi:
                 if "imported_secret" in given or not waiting.lacks_secret:
                     raise
                 raise RemoteError(
-                    f"The change {waiting} waits for an approval, but the answer was lost that"
-                    " showed its secret or link once: withdraw it by `authz-server changes withdraw"
+                    f"The change {waiting} waits for an approval, but the answer that showed its"
+                    " secret or link once was lost: withdraw it by `authz-server changes withdraw"
                     f" {waiting}`, and request it again."
                 ) from waiting
         if hint := repeated.get("secret_hint") or repeated.get("enrolment_hint"):
-            raise RemoteError(f"It is created, but the answer was lost that showed it once. {hint}")
+            raise RemoteError(f"It is created, but the answer that showed it once was lost. {hint}")
         return repeated
 
     def post(

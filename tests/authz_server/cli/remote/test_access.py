@@ -358,7 +358,7 @@ def test_a_creation_whose_answer_is_lost_is_made_once(site):
     with losing_an_answer(site) as (between, lost):
         result = site.remote(*create, url=between.address)
     assert b" 201 " in lost[0]
-    require_refusal(result, "the answer was lost that showed it once")
+    require_refusal(result, "the answer that showed it once was lost")
     assert "/clients/lost/secrets adds a secret" in result.stderr
     secrets = json.loads(site.local("client", "secret", "list", "lost", "--json").stdout)
     assert len(secrets) == 1
