@@ -85,15 +85,6 @@ class BackendRegistry:
         return opener(uri, context)
 
 
-def open_backend(uri: str, context: BackendContext) -> KeyBackend:
-    """Return the open backend for ``uri``, of those installed.
-
-    Raises:
-        KeysError: as :meth:`BackendRegistry.open`.
-    """
-    return BackendRegistry().open(uri, context)
-
-
 def _installed(scheme: str) -> EntryPoint | None:
     found: EntryPoint | None = None
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=scheme):

@@ -6,13 +6,14 @@ import pytest
 
 from keys.backends.local.file import FileBackend, FileEncryptedKeyStorage
 from keys.backends.local.sql import LocalBackend
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.backends.vault.kv import VaultKvBackend
 from keys.events import Alarm
 from keys.memory import MemoryEncryptedKeyStorage
 from keys.signing_key import KeyState
 from support.fenced_backend import FencedBackend
 from support.kv_engines import add_kv_engine
+from support.opened_backends import open_backend
 from support.rotation import DAY, L, RingFixture, T
 from support.softhsm import delete_key_pair
 from support.vault_parts import open_client, token_access

@@ -8,7 +8,7 @@ import pytest
 
 from keys.backends.local.file import FileBackend, FileEncryptedKeyStorage
 from keys.backends.local.sql import LocalBackend
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.backends.vault.kv import VaultKvBackend
 from keys.backends.vault.transit import TransitBackend
 from keys.errors import BackendBroken, VersionUnusable
@@ -17,6 +17,7 @@ from keys.memory import MemoryEncryptedKeyStorage
 from keys.ring import KeyRings
 from keys.signer import FORGET_INTERVAL_SECONDS
 from support.kv_engines import add_kv_engine
+from support.opened_backends import open_backend
 from support.rotation import L, RingFixture
 from support.softhsm import make_foreign_key, rename_key_pair
 from support.vault_parts import open_client, token_access

@@ -6,10 +6,11 @@ from textwrap import dedent
 import pytest
 
 from keys.backends.local.sql import LocalBackend
-from keys.backends.registry import BackendContext, BackendRegistry, open_backend
+from keys.backends.registry import BackendContext, BackendRegistry
 from keys.errors import KeysError
 from keys.memory import MemoryEncryptedKeyStorage
 from support.clock import FakeClock
+from support.opened_backends import open_backend
 
 
 @pytest.fixture

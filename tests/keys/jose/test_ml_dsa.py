@@ -9,7 +9,7 @@ from jwcrypto.jwk import JWK, JWKSet
 from jwcrypto.jws import JWS
 
 from keys.backends.local.backend import LocalBackend
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.errors import BackendDenied, KeysError, TokenRefusedError
 from keys.jose.algorithms import ALGORITHMS, allowed_algorithms, get_algorithm
 from keys.jose.compact import MAXIMUM_TOKEN_CHARACTERS
@@ -21,6 +21,7 @@ from keys.ring import KeyRings
 from keys.signing_key import RingDefinition
 from keys.testing import KeyBackendContract
 from support.clock import FakeClock
+from support.opened_backends import open_backend
 
 NAMES = ("ML-DSA-44", "ML-DSA-65", "ML-DSA-87")
 KEY_ENCRYPTION_KEY = bytes(range(32))

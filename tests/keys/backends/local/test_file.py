@@ -11,13 +11,14 @@ from textwrap import dedent
 import pytest
 
 from keys.backends.local.file import FileEncryptedKeyStorage
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.errors import BackendBroken, BackendDenied, BackendUnavailable, KeysError
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
 from keys.testing import KeyBackendContract
 from support.clock import FakeClock
+from support.opened_backends import open_backend
 
 KEY_ENCRYPTION_KEY = bytes(range(32))
 RING = "ring"

@@ -11,13 +11,14 @@ from pkcs11 import Attribute, ObjectClass
 
 from keys.backend import Fences
 from keys.backends.pkcs11.backend import UNFINISHED_LIFETIME
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.errors import BackendBroken, BackendDenied, KeysError, VersionUnusable
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
 from keys.testing import KeyBackendContract
 from support.clock import FakeClock
+from support.opened_backends import open_backend
 from support.softhsm import make_foreign_key, on_token
 
 RING = "ring"

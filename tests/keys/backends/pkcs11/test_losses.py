@@ -15,13 +15,14 @@ import pytest
 from keys.backends.pkcs11 import module as pkcs11_module
 from keys.backends.pkcs11.module import get_module
 from keys.backends.pkcs11.uri import parse_uri
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.errors import BackendDenied, BackendUnavailable, KeysError, VersionUnusable
 from keys.events import BackendAnswered, BackendFailed
 from keys.jose.algorithms import get_algorithm
 from keys.jose.jwk import load_public_key
 from keys.jose.signatures import make_verifier
 from support.clock import FakeClock
+from support.opened_backends import open_backend
 from support.received_events import ReceivedEvents
 
 RING = "ring"

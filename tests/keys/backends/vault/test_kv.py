@@ -9,13 +9,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.backends.vault.kv import VaultKvBackend
 from keys.errors import BackendBroken, BackendDenied, KeysError, VersionUnusable
 from keys.jose.jwk import public_jwk, thumbprint
 from keys.testing import KeyBackendContract
 from support.clock import FakeClock
 from support.kv_engines import add_kv_engine
+from support.opened_backends import open_backend
 from support.vault_parts import open_client, token_access
 
 RING = "ring"

@@ -2,10 +2,11 @@
 
 import pytest
 
-from keys.backends.registry import BackendContext, open_backend
+from keys.backends.registry import BackendContext
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.errors import BackendUnavailable, KeysError
 from support.clock import FakeClock
+from support.opened_backends import open_backend
 from support.ports import release_port, reserve_port
 from support.vault_parts import token_access
 
