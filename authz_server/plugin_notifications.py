@@ -42,7 +42,7 @@ class Notifications:
     Args:
         seconds: how long a call may take.
         patience_seconds: how long the sender waits for it. The plugin is then notified by a thread
-            of its own, until there was nothing to say for some time. None: as long as it may take.
+            of its own, until nothing happened for some time. None: as long as it may take.
         fail: receives each notification that failed.
     """
 

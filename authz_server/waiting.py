@@ -299,7 +299,7 @@ def run_apart(act: Callable[[], T], seconds: float) -> T:
         seconds: the longest wait.
 
     Raises:
-        CallTimeoutError: it did not return in time; its thread goes on.
+        CallTimeoutError: it did not return in time; its thread is left.
         Exception: raised by ``act``.
     """
     call = BoundedCall(partial(copy_context().run, act))

@@ -55,7 +55,7 @@ class FetchError(Exception):
 
     Args:
         message: the reason.
-        retry_after_seconds: when the answer asks for the next attempt; 0: it does not say.
+        retry_after_seconds: when the answer asks for the next attempt; 0: no time is given.
     """
 
     def __init__(self, message: str = "", *, retry_after_seconds: float = 0.0) -> None:

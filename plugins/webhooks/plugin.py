@@ -256,11 +256,12 @@ class Sender:
 
 def _pause(attempts: int, error: Exception) -> float:
     """Return the seconds until another attempt after so many earlier ones."""
-    longest = FIRST_RETRY_SECONDS * 2 ** min(attempts, _LONGEST_EXPONENT)
+    longest: float = FIRST_RETRY_SECONDS * 2 ** min(attempts, _LONGEST_EXPONENT)
     pause = min(longest, LONGEST_RETRY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts
     return max(pause, min(_asked(error), LONGEST_RETRY_SECONDS))
 
 
 def _asked(error: Exception) -> float:
     """Return for how long a receiver asks to be left alone."""
-    return error.retry_after_seconds if isinstance(error, FetchError) else 0.0
+    seconds: float = error.retry_after_seconds if isinstance(error, FetchError) else 0.0
+    return seconds

@@ -4,11 +4,13 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import sqlite3
 import threading
 import time
 import uuid
 from contextlib import closing
+from pathlib import Path
 
 import jwt
 import pytest
@@ -299,6 +301,19 @@ def test_events_are_stored_when_the_folder_of_the_files_cannot_be_made(
     change(site)
     eventually(lambda: receiver.of("client.changed"))
     assert "webhooks are held in memory until they are stored" in caplog.text
+
+
+def test_the_end_of_the_server_closes_the_files_of_the_queue(make_site, receiver, tmp_path):
+    def files():
+        links = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+        return [link for link in links if link.startswith(f"{tmp_path}/webhooks.db")]
+
+    site = make_site(table(receiver, "client.*"), table(receiver, "client.*"))
+    change(site)
+    eventually(lambda: receiver.messages)
+    assert files()
+    site.services.notify(ServerStopped(process_id=1))
+    eventually(lambda: files() == [])
 
 
 @pytest.mark.usefixtures("quick")
