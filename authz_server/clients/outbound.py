@@ -287,7 +287,7 @@ class Reply(NamedTuple):
     retry_after_seconds: float = 0.0
 
     def as_error(self) -> FetchError:
-        """Return the error of an answer whose status is no success."""
+        """Return the error of an answer with a status that is not a success."""
         return FetchError(
             f"the answer has status {self.status}", retry_after_seconds=self.retry_after_seconds
         )
