@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from authz_server.audit.chain import Head, RecordChain
 from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.change_events import CHANGE_EVENTS, make_event
-from authz_server.audit.destination import ends_with_a_line, sync_folder
+from authz_server.audit.destination import ends_with_a_line, open_destination
 from authz_server.audit.event import STORED, WITHOUT_DIFF, Act, Event
 from authz_server.audit.events import (
     ClientChanged,
@@ -388,13 +388,7 @@ def _unwritable(error: OSError) -> AuditUnavailable:
 
 
 def _open(path: str) -> int:
-    # Write-only and non-blocking: a pipe without a reader must fail rather than wait.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    is_new = not Path(path).exists()
     try:
-        descriptor = os.open(path, flags, 0o600)
-        if is_new:
-            sync_folder(path)
-        return descriptor  # noqa: TRY300 - nothing else can go wrong
+        return open_destination(path)
     except OSError as error:
         raise AuditUnavailable(f"{path} cannot be opened ({error.strerror})") from error

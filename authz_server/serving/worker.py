@@ -121,7 +121,8 @@ def run(order: Order) -> NoReturn:
         start(app, order)
         tls = tls_context(order.server, order.settings.client_certificates, order.tls)
     except Exception as error:  # noqa: BLE001 - any exception prevents serving
-        print(f"A worker cannot start: {error}", file=sys.stderr)  # noqa: T201 - the main process's stream
+        reason = getattr(error, "detail", "") or error
+        print(f"A worker cannot start: {reason}", file=sys.stderr)  # noqa: T201 - the main process's stream
         os._exit(CANNOT_SERVE)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(app, order, tls))

@@ -171,6 +171,25 @@ def test_an_audit_file_that_cannot_be_opened_is_refused(ready, tmp_path, place):
     _both_refuse(cli, "audit.destination", place)
 
 
+@pytest.mark.parametrize("name", ["key-encryption-key", "authz-server.toml", "keys.json", "data"])
+def test_an_audit_file_with_other_data_is_refused_and_stays_as_it_is(ready, tmp_path, name):
+    """Case R241: a key would be lost with the first record."""
+    place = tmp_path / "other" / name
+    cli = _cli_at(ready, tmp_path, "other", audit={"destination": str(place)})
+    if not place.exists():
+        place.write_bytes(b'{"keys":[]}' if name == "keys.json" else b"\0SQLite")
+    before = place.read_bytes()
+    _both_refuse(cli, "audit.destination", "something else than audit records")
+    assert "something else" in cli.refused("keys", "freeze", "es256", "--reason", "a drill")
+    assert place.read_bytes() == before
+
+
+def test_an_audit_device_that_is_full_is_refused(ready, tmp_path):
+    """Case R241."""
+    cli = _cli_at(ready, tmp_path, "other", audit={"destination": "/dev/full"})
+    _both_refuse(cli, "audit.destination", "No space left on device")
+
+
 def test_the_check_makes_no_audit_file(ready, tmp_path):
     """Case R241: its owner would be who checks, not who serves."""
     cli = _cli_at(ready, tmp_path, "other", audit={"destination": str(tmp_path / "new.jsonl")})
