@@ -88,7 +88,8 @@ def check(invocation: Invocation, as_json: bool) -> None:
 
     The schema has to be this version's, and the changes of the audit file have to be in the
     database: they are not after an older copy was restored. Beside PostgreSQL, sessions have to
-    hold, which some poolers prevent, and commits have to be durable. Warnings go to standard error.
+    hold, which some poolers prevent, and commits have to be durable. The disk has to have room for
+    a change. Warnings go to standard error.
     """
     report = database.check(invocation.settings())
     state = report.schema

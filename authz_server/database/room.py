@@ -71,11 +71,19 @@ class RoomCheck:
             self._try()
         return self._reason if self.has_failed else ""
 
+    def require(self) -> None:
+        """Take and give back a megabyte.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: there is no room, or the database does not answer.
+        """
+        with self._engine.connect() as connection:
+            _take_room(connection)
+            connection.rollback()
+
     def _try(self) -> None:
         try:
-            with self._engine.connect() as connection:
-                _take_room(connection)
-                connection.rollback()
+            self.require()
         except SQLAlchemyError as error:
             self._reason = redact(describe_failure(error))
         else:

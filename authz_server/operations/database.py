@@ -13,7 +13,7 @@ from authz_server.database.schema import (
     read_schema,
     upgrade_database,
 )
-from authz_server.database.sqlite import copy_sqlite
+from authz_server.database.sqlite import WriteCheck, copy_sqlite
 from authz_server.errors import ConflictError
 from authz_server.settings import Settings
 from authz_server.settings.database import DatabaseSettings
@@ -70,12 +70,16 @@ def check(settings: Settings) -> DatabaseReport:
     Raises:
         RestoredDatabaseError: the audit file has changes that the database lacks.
         DatabaseUnfitError: sessions do not persist between transactions.
-        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or has no room for a change.
     """
     report = check_database(settings.database)
     if report.schema.is_current:
-        with opened_database(settings.database) as database, database.reading() as session:
-            require_not_restored(session, settings.audit.destination)
+        with opened_database(settings.database) as database:
+            with database.reading() as session:
+                require_not_restored(session, settings.audit.destination)
+            # Reading works on a full disk.
+            require_writes = database.room.require if database.room else WriteCheck(database.engine)
+            require_writes()
     return report
 
 

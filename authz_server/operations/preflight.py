@@ -20,6 +20,7 @@ from authz_server.database.schema import opened_database, require_schema
 from authz_server.errors import OAuthError, OperatorError
 from authz_server.logs import redact
 from authz_server.operations.group_roles import GroupRoles
+from authz_server.operations.keys.first_keys import require_opened_keys
 from authz_server.operations.provider_key import load_provider_key
 from authz_server.operations.references import (
     find_missing_rings,
@@ -36,8 +37,6 @@ from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
 _CONNECT_SECONDS = 2.0
-#: Backends whose private keys this server encrypts.
-_ENCRYPTED = frozenset({"sql", "file"})
 
 Check = Callable[[Settings], None]
 
@@ -245,16 +244,7 @@ def _check_keys(settings: Settings) -> None:
         for name in settings.keys.rings:
             if name not in filled:
                 raise StartError(f"The key ring {name} has no keys: run `authz-server init`.")
-        for uri, backend in backends.items():
-            if uri.partition(":")[0] not in _ENCRYPTED:
-                continue
-            health = backend.health()
-            if not health.usable:
-                raise SettingsError(
-                    f"the private keys in {uri} cannot be opened: {health.detail}",
-                    key="keys.key_encryption_key",
-                    remedy="Bring back the key under which they were encrypted.",
-                )
+        require_opened_keys(backends)
 
 
 def _check_rings(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Make the first keys of rings that have none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -7,7 +8,12 @@ from functools import partial
 from authz_server.assembly import Services
 from authz_server.key_rings.backends import ring_definition
 from authz_server.operations.keys.context import KeyContext, require_steady_clock
+from authz_server.settings import SettingsError
+from keys.backend import KeyBackend
 from keys.lifecycle.first_key import FIRST_VERSIONS, create_first_key
+
+# Backends whose private keys this server encrypts.
+_ENCRYPTED = frozenset({"sql", "file"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,9 @@ def create_first_keys(
 
     Raises:
         KeysError: a ring exists with another algorithm or backend, or its backend fails.
+        SettingsError: existing keys are encrypted under another key-encryption key.
     """
+    require_opened_keys(context.backends)
     in_use = any(each.keys for each in context.rings())
     names = [ring] if ring is not None else [*context.settings.keys.rings]
     return tuple(_create(context, name, in_use=in_use, dry_run=dry_run) for name in names)
@@ -57,8 +65,10 @@ def create_missing_keys(services: Services, *, actor: str) -> dict[str, bool]:
 
     Raises:
         KeysError: a ring exists with another algorithm or backend, or its backend fails.
+        SettingsError: existing keys are encrypted under another key-encryption key.
     """
     settings = services.settings
+    require_opened_keys(services.key_backends)
     in_use = any(ring.keys for ring in services.key_store.load_rings(services.clock()))
     made = {
         name: create_first_key(
@@ -74,6 +84,25 @@ def create_missing_keys(services: Services, *, actor: str) -> dict[str, bool]:
     }
     services.key_rings.refresh()
     return made
+
+
+def require_opened_keys(backends: Mapping[str, KeyBackend]) -> None:
+    """Require that the key-encryption key opens the private keys that it encrypts.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    for uri, backend in backends.items():
+        if uri.partition(":")[0] not in _ENCRYPTED:
+            continue
+        health = backend.health()
+        if not health.usable:
+            raise SettingsError(
+                f"the private keys in {uri} cannot be opened: {health.detail}",
+                key="keys.key_encryption_key",
+                remedy="Bring back the key under which they were encrypted: a further node has "
+                "the settings and secrets of the first.",
+            )
 
 
 def _create(context: KeyContext, name: str, *, in_use: bool, dry_run: bool) -> FirstKeysResult:

@@ -339,6 +339,30 @@ def test_a_pooler_that_keeps_no_session_fails_the_check(cli, postgresql, tmp_pat
         assert "pool_mode = session" in cli.refused("db", "check")
 
 
+#: What a full disk does, by dialect: reading works, and a change fails.
+FULL = {
+    "sqlite": """CREATE TRIGGER full BEFORE UPDATE ON alembic_version
+        BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END""",
+    "postgresql": """DO $do$ BEGIN
+        CREATE FUNCTION no_room() RETURNS event_trigger LANGUAGE plpgsql AS
+          $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+        CREATE EVENT TRIGGER no_room ON ddl_command_start WHEN TAG IN ('CREATE TABLE AS')
+          EXECUTE FUNCTION no_room(); END $do$""",
+}
+
+
+def test_a_database_without_room_for_a_change_fails_the_check(cli):
+    """Case J112."""
+    cli.must("db", "check")
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(FULL[engine.dialect.name])
+    engine.dispose()
+    refusal = cli.refused("db", "check")
+    assert "disk is full" in refusal or "could not extend file" in refusal
+    assert "unexpected" not in refusal
+
+
 def test_a_server_without_fsync_is_warned_of(cli):
     """Case Q222: the server of the tests runs so."""
     warnings = cli.json("db", "check")["warnings"]

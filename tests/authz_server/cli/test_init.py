@@ -308,3 +308,23 @@ def _contents(directory: Path):
         for path in sorted(directory.rglob("*"))
         if path.is_file() and not path.name.endswith((".bak", "-wal", "-shm", ".db"))
     }
+
+
+def test_a_second_folder_for_keys_of_another_is_refused(tmp_path):
+    """Case R241: a further node needs the secrets of the first; a new ring would need both."""
+    options = ("--issuer", ISSUER, "--database-url", f"sqlite:///{tmp_path}/shared.db")
+    _steps(_init(tmp_path / "first", *options, "--json"))
+    refused = _init(tmp_path / "second", *options)
+    assert refused.exit_code == 1
+    assert "keys.key_encryption_key: the private keys in sql://" in refused.stderr
+    assert "the settings and secrets of the first" in refused.stderr
+    config = tmp_path / "second" / "authz-server.toml"
+    rings = "".join(f'[keys.rings.{name}]\nalgorithm = "ES256"\n' for name in ("es256", "further"))
+    config.write_text(config.read_text() + rings)
+    keys = CliRunner().invoke(main, ["--config", str(config), "keys", "init"])
+    assert keys.exit_code == 1
+    assert "keys.key_encryption_key" in keys.stderr
+    for name in ("pepper", "key-encryption-key"):
+        source = tmp_path / "first" / "secrets" / name
+        (tmp_path / "second" / "secrets" / name).write_bytes(source.read_bytes())
+    assert CliRunner().invoke(main, ["--config", str(config), "keys", "init"]).exit_code == 0
