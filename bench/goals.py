@@ -111,6 +111,14 @@ GOALS = (
         "refuses within {:,} µs",
     ),
     Goal("overload", "overload", _SQLITE, "recovery_seconds", 10, "is normal again within {} s"),
+    Goal(
+        "verifier",
+        "verifier",
+        "authz-verifier",
+        "added_microseconds",
+        25,
+        "a decision costs at most {} µs beside the signature",
+    ),
 )
 
 
@@ -129,4 +137,5 @@ def _judge(goal: Goal, result: Mapping[str, Any]) -> Iterator[str]:
                 if row["name"] == goal.name and value is not None:
                     met = value >= goal.bound if goal.at_least else value <= goal.bound
                     verdict = "met" if met else "**missed**"
-                    yield f"- {group['title']}, {table['title']}: {sentence}: {verdict}, {value:,}."
+                    place = ", ".join(filter(None, (group["title"], table["title"])))
+                    yield f"- {place}: {sentence}: {verdict}, {value:,}."

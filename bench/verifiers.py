@@ -166,7 +166,7 @@ def _measure(
             "does": "verifies" if name != BARE else "serves",
             "medians": {
                 "processor_microseconds": median(found),
-                "added_microseconds": median(added),
+                "added_microseconds": round(median(added), 1),
             },
             "ratios": {
                 "floor": median(

@@ -49,6 +49,16 @@ def table():
     return {"kind": "latency", "title": "At a rate", "rows": [row], "stopped": {}}
 
 
+def test_the_page_judges_what_a_decision_of_the_kit_costs(tmp_path):
+    values = {"processor_microseconds": 57.0, "added_microseconds": 12.2}
+    row = {"name": "authz-verifier", "does": "verifies", "medians": values, "ratios": {}}
+    kit = {"kind": "verifier", "title": "", "rows": [row | {"rounds": [values]}], "stopped": {}}
+    groups = [{"title": "A token", "tables": [kit], "not_measured": {}}]
+    write_result("verifier", make_result(groups, PLAN, "", [0, 0]), tmp_path)
+    goal = "- A token: a decision costs at most 25 µs beside the signature: met, 12.2."
+    assert goal in make_page(tmp_path)
+
+
 @pytest.mark.parametrize("objection", ["", "The machine was busy"])
 def test_a_busy_machine_gives_a_sentence_instead_of_ratios(objection, tmp_path):
     groups = [{"title": "Group", "tables": [table()], "not_measured": {"Peer": "no Java"}}]
