@@ -55,7 +55,7 @@ class RegistrationParts:
         initial_tokens: spends initial access tokens.
         statements: verifies software statements.
         limit: counts the requests of each network.
-        token_limit: counts the requests with a right token beyond that limit.
+        token_limit: counts the requests with a right token or statement beyond that limit.
         clock: returns the present time, timezone-aware.
     """
 
@@ -120,10 +120,10 @@ class _Endpoint(ProtocolEndpoint):
         registration, request = self._registration, exchange.request
         now = registration.clock().timestamp()
         wait = await registration.limit.count(exchange.client_address, now)
-        if wait and await self._has_token(request):
+        if wait and (subject := await self._find_subject(request)):
             # The address may be that of a proxy, from which all clients send.
-            subject = self._subject(request).encode()
-            wait = await registration.token_limit.count(sha256(subject).hexdigest(), now)
+            digest = sha256(subject.encode()).hexdigest()
+            wait = await registration.token_limit.count(digest, now)
         if wait:
             raise OAuthError("registrations_throttled", retry_after_seconds=wait)
         return await self._answer_in_limit(exchange)
@@ -138,8 +138,8 @@ class _Endpoint(ProtocolEndpoint):
         """Return whether the token of a request is right."""
 
     @abstractmethod
-    def _subject(self, request: Request) -> str:
-        """Return what the requests with a right token are counted for."""
+    async def _find_subject(self, request: Request) -> str:
+        """Return what a request beyond the limit is counted for; empty: nothing permits it."""
 
     @abstractmethod
     async def _answer_in_limit(self, exchange: Exchange) -> Answer:
@@ -203,8 +203,16 @@ class RegistrationEndpoint(_Endpoint):
         del request
         return self._registration.initial_tokens.is_usable(session, token)
 
-    def _subject(self, request: Request) -> str:
-        return read_bearer(request)
+    async def _find_subject(self, request: Request) -> str:
+        token = read_bearer(request)
+        if token:
+            return token if await self._has_token(request) else ""
+        try:
+            text = read_json_object(request).get("software_statement")
+            statement = await self._registration.statements.verify(text)
+        except OAuthError:
+            return ""
+        return statement.text
 
     def _register(
         self,
@@ -259,9 +267,9 @@ class ClientConfigurationEndpoint(_Endpoint):
     def _knows_token(self, session: Session, request: Request, token: str) -> bool:
         return self._registration.registrations.knows_token(session, _client_in(request), token)
 
-    def _subject(self, request: Request) -> str:
+    async def _find_subject(self, request: Request) -> str:
         # Each update gives the client another token.
-        return _client_in(request)
+        return _client_in(request) if await self._has_token(request) else ""
 
     def _read(self, client_id: str, token: str) -> RegisteredClient:
         registration = self._registration

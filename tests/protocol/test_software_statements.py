@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -46,19 +47,22 @@ def registrar(
 ) -> Iterator[Registrar]:
     """An application that approves one of two registered issuers."""
     directory = tmp_path_factory.mktemp("statements")
+    with running_protocol(directory, module_database_url, **tables(directory, publisher)) as made:
+        yield Registrar(made)
+
+
+def tables(directory: Path, publisher: Publisher, **registration: Any) -> dict[str, Any]:
+    """Return the settings of the two issuers, and further ones of ``[registration]``."""
     (directory / "jwks.json").write_text(publisher.jwks())
     issuer = {"jwks_file": "jwks.json"}
     approved = {"registry": ["mapper.link", "mapper/resolve", "no/such"]}
-    with running_protocol(
-        directory,
-        module_database_url,
-        registration=UNLIMITED | {"software_statement_issuers": approved},
-        issuers={
+    return {
+        "registration": UNLIMITED | {"software_statement_issuers": approved} | registration,
+        "issuers": {
             "registry": issuer | {"issuer": ISSUER},
             "cluster": issuer | {"issuer": OTHER},
         },
-    ) as protocol:
-        yield Registrar(protocol)
+    }
 
 
 def test_a_statement_alone_registers_with_its_own_members(registrar, publisher):
@@ -151,3 +155,23 @@ def test_a_statement_that_is_not_sound_is_refused(registrar, publisher):
         require_refusal(answer, 400, "invalid_software_statement")
     for statement in (sound, publisher.sign(aud=["x", "https://authz.example"], exp=now + 60)):
         assert registrar.register({"software_statement": statement}).status_code == 201
+
+
+def test_a_statement_registers_beyond_the_limit_of_its_network(database_url, tmp_path, publisher):
+    """All senders may have the address of one proxy."""
+    limited = tables(tmp_path, publisher, requests_per_window=1)
+    with running_protocol(tmp_path, database_url, **limited) as protocol:
+        registrar = Registrar(protocol)
+        statements = [publisher.sign(client_name=name) for name in ("A", "B")]
+        require_refusal(registrar.register({}), 401, "invalid_token")
+        forged = publisher.sign(key=ec.generate_private_key(ec.SECP256R1()))
+        for _ in range(10):
+            sent = {"software_statement": statements[0]}
+            assert registrar.register(sent).status_code == 201
+            require_refusal(registrar.register({}), 429, "slow_down")
+            refused = registrar.register({"software_statement": forged})
+            require_refusal(refused, 429, "slow_down")
+            # The statement of a request with a wrong token does not count.
+            require_refusal(registrar.register(sent, "wrong"), 429, "slow_down")
+        require_refusal(registrar.register(sent), 429, "slow_down")
+        assert registrar.register({"software_statement": statements[1]}).status_code == 201
