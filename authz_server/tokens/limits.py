@@ -1,7 +1,7 @@
 """Limits of a client's tokens: payment windows, its expiry, token budgets and the message key."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from math import ceil
@@ -88,7 +88,7 @@ class TokenLimits:
         latest = find_latest_expiry(client, restrictions, now)
         if restrictions.budgets:
             due = self._find_due(client, restrictions.budgets, authorization, now)
-            await self._take(list(due), now)
+            await self._take(_in_order(due), now)
         if latest < float("inf"):
             latest = min(latest, authorization.expires_at or latest)
             authorization = replace(authorization, expires_at=int(latest))
@@ -121,7 +121,7 @@ class TokenLimits:
             count = await self._counters.add("token", *name, now=now, ends_at=ends_at)
             if count is not None and count.number > tokens:
                 # Until the end of the period, this process need not ask again.
-                self._issued[name] = (max(tokens, self._issued[name][0]), ends_at)
+                self._issued[name] = (max(tokens, self._issued.get(name, (0, 0))[0]), ends_at)
                 raise _spent(name, ends_at, now)
 
     def _take_locally(self, due: list[_Due], now: float) -> None:
@@ -141,6 +141,16 @@ class TokenLimits:
     def _count(self, due: _Due) -> int:
         number, ends_at = self._issued.get(due.name, (0, 0))
         return number if ends_at == due.ends_at else 0
+
+
+def _in_order(due: Iterable[_Due]) -> list[_Due]:
+    """Return the budgets in the order in which they are counted, each name with its lowest number.
+
+    A spent budget refuses the token after those before it have counted it. The first ones are those
+    that end first, and of one scope: what is lost in them ends no later than the refusals.
+    """
+    lowest = {each.name: each for each in sorted(due, key=lambda each: -each.tokens)}
+    return sorted(lowest.values(), key=lambda each: (each.ends_at, not each.name[2]))
 
 
 def _spent(name: tuple[str, str, str], ends_at: int, now: float) -> OAuthError:

@@ -181,6 +181,26 @@ def test_a_budget_is_exact_over_several_nodes(open_node):
     assert is_granted(nodes[0], "another", tokens=5)
 
 
+def test_a_spent_budget_takes_nothing_of_a_longer_one_on_any_node(open_node):
+    clock = FakeClock()
+    counters = [SharedCounters(open_node(), f"{ISSUER}/{id(clock)}") for _ in range(5)]
+    nodes = [TokenLimits(ScopeCatalogue(), clock, each) for each in counters]
+    client = entry(
+        "ministry", TokenBudget(per="day", tokens=3), TokenBudget(per="minute", tokens=1)
+    )
+
+    def ask(node: TokenLimits) -> str:
+        try:
+            run(node.apply(client, client.restrictions, authorization("ministry")))
+        except OAuthError as refusal:
+            return refusal.detail
+        return "granted"
+
+    assert [ask(node) for node in nodes] == ["granted", *["per minute"] * 4]
+    client = entry("ministry", TokenBudget(per="day", tokens=3))
+    assert [ask(node) for node in nodes] == ["granted"] * 2 + ["per day"] * 3
+
+
 def entry(client_id: str, *budgets: TokenBudget) -> ClientEntry:
     """Return a client with budgets and no other restriction."""
     restrictions = Restrictions(
