@@ -99,12 +99,16 @@ class BaseServices:
         if issubclass(kind, Event):
             if self.sink is not None:
                 yield self.sink.write
-            if self.plugins.receives_events:
-                yield self.plugins.emit
-            if self.plugins.receives_revocations:
-                yield self._report_revocation
+            if self.settings.plugins.enabled:
+                yield from self._find_notified()
         elif kind in self.key_alarms.kinds:
             yield self.key_alarms.receive
+
+    def _find_notified(self) -> Iterator[Receiver]:
+        if self.plugins.receives_events:
+            yield self.plugins.emit
+        if self.plugins.receives_revocations:
+            yield self._report_revocation
 
     def _report_revocation(self, event: Event) -> None:
         from authz_server.hookspecs import find_revocation
@@ -120,7 +124,9 @@ class BaseServices:
             AuditUnavailable: nothing can be recorded.
             PluginError: a plugin cannot be used.
         """
-        _ = self.sink, self.plugins
+        _ = self.sink
+        if self.settings.plugins.enabled:
+            _ = self.plugins
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

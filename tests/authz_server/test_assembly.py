@@ -10,6 +10,7 @@ from authz_server.assembly.server import ManagementServices, ServerServices
 from authz_server.audit.chain_events import AuditContinued
 from authz_server.audit.sink import AuditUnavailable
 from authz_server.database.orm import open_database
+from authz_server.operations.scopes import add_scope
 from support.roles import attached
 
 
@@ -35,6 +36,13 @@ def test_a_command_makes_a_part_and_what_that_needs(settings):
         services.key_store.load_rings(services.clock())
         assert made(services) == {"clients", "secrets", "key_store"}
     assert parts_of(OperatorServices) > {"key_backends", "plugins", "sink"}
+
+
+def test_a_command_loads_no_plugins_where_none_is_enabled(settings):
+    with operator_services(settings) as services:
+        add_scope(services, actor="operator:ada via cli", name="land/read")
+        assert {"notify", "sink"} <= made(services)
+        assert "plugins" not in made(services)
 
 
 def test_a_command_closes_what_it_opened_whatever_fails(settings, database_url, caplog):

@@ -346,7 +346,7 @@ def test_hook_request_answered_gets_the_request():
 
 
 def test_hook_revocation_happened_is_called_by_the_process_that_revokes(make_settings):
-    settings = make_settings()
+    settings = make_settings(plugins={"enabled": ["noted"]})
     services = BaseServices(settings, open_database(settings.database))
     seen = []
 
