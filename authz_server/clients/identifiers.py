@@ -31,7 +31,7 @@ def normalised(identifier: str) -> str:
         namespace, _, rest = parts.path.partition(":")
         # RFC 8141, 3.1: the rest of a URN is case-sensitive, except for its escapes.
         return f"urn:{namespace.lower()}:{_ESCAPE.sub(lambda found: found[0].upper(), rest)}"
-    host = (parts.hostname or "").lower()
+    host = _normalised_escapes(parts.hostname or "").lower()
     if not scheme or not host or "@" in parts.netloc:
         return identifier
     if ":" in host:

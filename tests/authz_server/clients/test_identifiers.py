@@ -6,6 +6,7 @@ from authz_server.clients.identifiers import normalised
 
 EQUIVALENT = {
     "https://mapper.example/": [
+        "https://m%61pp%65r.example",
         "https://mapper.example",
         "HTTPS://Mapper.Example",
         "https://mapper.example:443/",
