@@ -138,7 +138,7 @@ def test_a_rule_uses_metrics_and_labels_that_exist(name):
     told = " ".join(rule["annotations"].values())
     assert set(re.findall(r"\$labels\.(\w+)", told)) <= first
     assert rule["labels"]["severity"] in ("critical", "warning")
-    assert rule["annotations"].keys() == {"summary", "description"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook"}
 
 
 def test_the_dashboard_shows_metrics_and_labels_that_exist():
