@@ -11,13 +11,20 @@ from pathlib import Path
 from authz_server.app import Application, create_app, hold_background_work, record_start
 from authz_server.database.schema import require_schema
 from authz_server.logs import configure_logging
-from authz_server.serving.prefork import PreforkApplication
+from authz_server.serving.prefork import (
+    PreforkApplication,
+    find_uwsgi,
+    require_dropped_names,
+)
 from authz_server.serving.schema_gate import SchemaGate
 from authz_server.settings import load_settings
 
 _path = Path(os.environ.get("AUTHZ_SERVER_CONFIG", "authz-server.toml"))
 _settings = load_settings(_path)
 configure_logging(_settings.logging)
+_uwsgi = find_uwsgi()
+if _uwsgi is not None:
+    require_dropped_names(_uwsgi.opt, _settings)
 
 
 def _begin(app: Application) -> None:

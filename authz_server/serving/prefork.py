@@ -7,13 +7,13 @@ holds at the fork stays locked for ever. Each process therefore builds its own a
 import importlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Lock, Timer
 from types import ModuleType
 from typing import Generic, TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from authz_server.settings import SettingsError
+from authz_server.settings import Settings, SettingsError
 from keys.forks import on_fork, run_resets
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ A = TypeVar("A", bound=WSGIApplication)
 IDLE_SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5
 _THREAD_OPTIONS = frozenset({"enable-threads", "threads"})
+_DECLARED = "AUTHZ_HEADER_NAMES_WITH_UNDERSCORE=dropped"
 
 
 class PreforkApplication(Generic[A]):
@@ -166,6 +167,31 @@ def require_threads(options: Collection[str]) -> None:
         raise SettingsError(
             "uWSGI runs without threads, so keys, clients and revocations would not be kept up "
             "to date: set enable-threads = true (--enable-threads)"
+        )
+
+
+def require_dropped_names(options: Mapping[str, object], settings: Settings) -> None:
+    """Refuse uWSGI behind a proxy that is not declared to drop header names with an underscore.
+
+    uWSGI joins the ``X_Forwarded_For`` of a client with the ``X-Forwarded-For`` of the proxy before
+    the application sees either.
+
+    Args:
+        options: the options that are set, as in ``uwsgi.opt``. A Python that runs uWSGI as a module
+            does not see the variables that its settings add.
+        settings: without trusted proxies, no such header counts.
+
+    Raises:
+        SettingsError: names the missing option.
+    """
+    if not (settings.server.trusted_proxies or settings.client_certificates.proxies):
+        return
+    given = options.get("env", ())
+    if _DECLARED.encode() not in (given if isinstance(given, list) else [given]):
+        raise SettingsError(
+            "uWSGI joins X_Forwarded_For with X-Forwarded-For, by which a client could choose its "
+            "address: let the proxy drop header names with an underscore (docs/operations.md), "
+            f"and declare that it does: env = {_DECLARED}"
         )
 
 

@@ -309,6 +309,16 @@ def test_uwsgi_without_threads_refuses_to_start(installation):
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])
+def test_uwsgi_behind_a_proxy_that_may_pass_underscores_refuses_to_start(installation):
+    """Case I100."""
+    declared = "env = AUTHZ_HEADER_NAMES_WITH_UNDERSCORE=dropped\n"
+    kind = Kind("uWSGI", replaced=(declared, ""))
+    with OtherServer(kind, installation.directory) as server:
+        assert server.await_end() != 0
+        assert declared.strip() in server.log()
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"])
 def test_apache_without_the_authorization_line_refuses_basic(installation):
     kind = Kind("mod_wsgi", replaced=("WSGIPassAuthorization On\n", ""))
     with OtherServer(kind, installation.directory) as server:
