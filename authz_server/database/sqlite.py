@@ -2,7 +2,6 @@
 
 import math
 import os
-import pwd
 import sqlite3
 import stat
 import time
@@ -16,6 +15,7 @@ from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from authz_server.database.errors import DatabaseFileError
+from authz_server.settings.sources import describe_user
 
 FileIdentity = tuple[int, int] | None
 _FILE = "file"
@@ -155,20 +155,13 @@ def _require_access(path: str) -> None:
             status = Path(name).stat()
             raise DatabaseFileError(
                 f"{'The folder ' if name == folder else ''}{name} cannot be written by "
-                f"{_user(os.geteuid())}: it belongs to {_user(status.st_uid)}, "
+                f"{describe_user(os.geteuid())}: it belongs to {describe_user(status.st_uid)}, "
                 f"mode {stat.S_IMODE(status.st_mode):04o}."
             )
 
 
 def _is_accessible(path: str, mode: int) -> bool:
     return os.access(path, mode)
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
 
 
 def copy_sqlite(engine: Engine, file: Path) -> None:

@@ -25,6 +25,8 @@ _LONGEST_BACKEND = 500
 # These backends keep the keys of each ring apart; the URI of any other names a single key.
 _SHARED_SCHEMES = frozenset({"sql", "file"})
 _ENCRYPTED_SCHEMES = frozenset({"sql", "file"})
+#: The rings of a file without rings, with their algorithms.
+_DEFAULT_ALGORITHMS = {"es256": "ES256", "rs256": "RS256"}
 
 
 class _Place(NamedTuple):
@@ -64,8 +66,8 @@ class KeySettings(Branch, frozen=True):
     default_ring: str = "es256"
     rings: dict[str, RingSettings] = msgspec.field(
         default_factory=lambda: {
-            "es256": RingSettings(algorithm="ES256"),
-            "rs256": RingSettings(algorithm="RS256"),
+            name: RingSettings(algorithm=algorithm)
+            for name, algorithm in _DEFAULT_ALGORITHMS.items()
         }
     )
     vaults: dict[str, VaultSettings] = msgspec.field(default_factory=dict)
@@ -90,7 +92,7 @@ class KeySettings(Branch, frozen=True):
             refuse(
                 "default_ring",
                 f"there is no keys.rings.{self.default_ring}",
-                "Tables [keys.rings.NAME] replace the default rings: list es256 and rs256, too.",
+                self.remedy_for_ring(self.default_ring),
             )
         for name, ring in self.rings.items():
             if ALGORITHMS[ring.algorithm].experimental and not self.experimental_algorithms:
@@ -121,6 +123,14 @@ class KeySettings(Branch, frozen=True):
         return self.rings[ring].prepublication_seconds or max(
             DAY_SECONDS, 4 * self.jwks_maximum_age_seconds
         )
+
+    def remedy_for_ring(self, missing: str) -> str:
+        """Return what to do about a setting that names a ring which is not in the settings."""
+        if missing in _DEFAULT_ALGORITHMS:
+            return "Tables [keys.rings.NAME] replace the default rings: list es256 and rs256, too."
+        if not self.rings:
+            return "Add a table [keys.rings.NAME]."
+        return f"The rings are {', '.join(sorted(self.rings))}."
 
     def require_production(self) -> None:
         """Refuse development settings: keys in memory, or plain http to a remote Vault."""

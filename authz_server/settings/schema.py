@@ -270,7 +270,8 @@ class Settings(Branch, frozen=True, kw_only=True):
             refuse("revocation.enabled", "without introspection a revocation has no effect")
         ring = self.introspection.signing_ring
         if ring and ring not in self.keys.rings:
-            refuse("introspection.signing_ring", f"there is no keys.rings.{ring}")
+            remedy = self.keys.remedy_for_ring(ring)
+            refuse("introspection.signing_ring", f"there is no keys.rings.{ring}", remedy)
         if self.client_certificates.source != "off":
             self._require_certificate_source()
         if self.issuers:

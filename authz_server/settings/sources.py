@@ -108,12 +108,19 @@ def describe_refusal(path: Path, error: OSError) -> str:
     if error.errno != errno.EACCES:
         return reason
     for place in (path, *path.absolute().parents):
-        with suppress(OSError, KeyError):
+        with suppress(OSError):
             status = place.stat()
-            owner = pwd.getpwuid(status.st_uid).pw_name
-            name = "it" if place == path else place
+            name, owner = "it" if place == path else place, describe_user(status.st_uid)
             return f"{reason}: {name} belongs to {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
     return reason
+
+
+def describe_user(number: int) -> str:
+    """Return the name of a user of the system, or the number if it has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def find_remedy(key: str, rule: RuleError) -> str:

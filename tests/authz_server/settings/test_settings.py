@@ -190,11 +190,23 @@ def test_values_out_of_range_and_contradictions_name_their_key(tmp_path, key, mo
     assert refusal(tmp_path, text=text, more=more).key == key
 
 
-def test_a_first_ring_beside_the_default_ones_is_explained(tmp_path):
-    refused = refusal(tmp_path, more="[keys.rings.other]\nalgorithm = 'ES256'")
-    assert refused.remedy == (
-        "Tables [keys.rings.NAME] replace the default rings: list es256 and rs256, too."
-    )
+REPLACED = "Tables [keys.rings.NAME] replace the default rings: list es256 and rs256, too."
+
+
+@pytest.mark.parametrize(
+    ("keys", "more", "remedy"),
+    [
+        ("", "[keys.rings.other]", REPLACED),
+        ("", "[keys.rings.es256]\n[introspection]\nsigning_ring = 'rs256'", REPLACED),
+        ("default_ring = 'es265'", "", "The rings are es256, rs256."),
+        ("", "[introspection]\nsigning_ring = 'es265'", "The rings are es256, rs256."),
+        ("default_ring = 'es265'", "[keys.rings.es256]", "The rings are es256."),
+        ("default_ring = 'new'\nrings = {}", "", "Add a table [keys.rings.NAME]."),
+    ],
+)
+def test_a_ring_that_is_not_there_has_a_remedy_for_its_cause(tmp_path, keys, more, remedy):
+    text = MINIMAL.replace("[keys]", f"[keys]\n{keys}")
+    assert refusal(tmp_path, text=text, more=more).remedy == remedy
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Secrets are named in the settings file, strong, and shown nowhere."""
 
 import getpass
+import os
+import pwd
 
 import pytest
 
@@ -104,6 +106,15 @@ def test_a_file_that_may_not_be_read_is_named_with_its_owner(tmp_path):
     assert below == f"Permission denied: {file} belongs to {getpass.getuser()}, mode 0600"
     gone = describe_refusal(tmp_path / "gone", FileNotFoundError(2, "No such file or directory"))
     assert gone == "No such file or directory"
+
+
+def test_an_owner_without_a_name_has_a_number(tmp_path, monkeypatch):
+    """As in a container; the folder above is not blamed."""
+    file = tmp_path / "sealed"
+    file.touch(0o600)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    told = describe_refusal(file, PermissionError(13, "Permission denied"))
+    assert told == f"Permission denied: it belongs to user {os.getuid()}, mode 0600"
 
 
 def test_two_passwords_contradict_each_other(tmp_path):
