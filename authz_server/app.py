@@ -80,6 +80,8 @@ class Application(Flask):
         larger_bodies: the size in bytes of the largest body of other requests, by path, where it
             exceeds that of the settings.
         access_log: writes a line for each request of a WSGI server; None: no access log. A worker
+        slow_paths: the paths whose requests wait for other servers; a worker of ``serve`` answers
+            them on threads of their own.
             of ``serve`` calls ``wsgi_app`` and writes its own lines.
         errors: renders the refusals of messages that reach no endpoint; None: as OAuth errors.
     """
@@ -89,6 +91,7 @@ class Application(Flask):
     maximum_body_bytes: int = 0
     larger_bodies: Mapping[str, int] = MappingProxyType({})
     access_log: AccessLog | None = None
+    slow_paths: frozenset[str] = frozenset()
     errors: ErrorResponses | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

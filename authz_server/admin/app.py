@@ -12,6 +12,7 @@ from authz_server.admin.console.refusals import ConsoleRefusals
 from authz_server.admin.key_contexts import KeyContexts
 from authz_server.admin.pages import Cursors
 from authz_server.admin.people.application import People
+from authz_server.admin.people.routes import SLOW_PATHS
 from authz_server.admin.rates import CallerRates
 from authz_server.admin.routes import PREFIX
 from authz_server.app import EXTENSION, Application, match_exactly
@@ -72,6 +73,7 @@ def create_admin_app(settings: Settings, *, clock: Clock = utc_now) -> AdminAppl
     app.larger_bodies = {**app.api.larger_bodies, **LARGER_FORMS}
     app.people = People(services)
     app.people.add_to(app)
+    app.slow_paths = SLOW_PATHS
     app.config["MAX_CONTENT_LENGTH"] = settings.server.maximum_body_bytes
     Console(app.api, app.people, settings, clock).add_to(app)
     app.errors = ConsoleRefusals(settings.server.retry_after_seconds)

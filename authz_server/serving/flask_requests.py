@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -14,6 +14,40 @@ from authz_server.endpoints.wsgi import PEER_CERTIFICATE
 from authz_server.errors import OAuthError
 
 _THREADS = 2
+#: For requests that wait for other servers: those that the application lets wait, and some more,
+#: so that it chooses which it refuses.
+_SLOW_THREADS = 12
+
+
+class _Threads:
+    """Some threads, and the requests that wait for one.
+
+    Args:
+        count: the number of threads.
+        name: the beginning of their names.
+        maximum_waiting: how many requests may wait for a thread.
+    """
+
+    def __init__(self, count: int, name: str, maximum_waiting: int) -> None:
+        self._maximum_waiting = maximum_waiting
+        self._waiting = 0
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def run(self, call: Callable[[Request], Answer], request: Request) -> Answer:
+        """Return the response; OAuthError ``temporarily_unavailable`` if too many wait."""
+        if self._waiting >= self._maximum_waiting:
+            raise OAuthError("temporarily_unavailable", "too many requests wait")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor, contextvars.copy_context().run, call, request
+            )
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Stop the idle threads."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class FlaskRequests:
@@ -23,14 +57,22 @@ class FlaskRequests:
         application: the application.
         maximum_waiting: how many requests may wait for a thread.
         secure: whether connections to this server use TLS.
+        slow_paths: the paths whose requests wait for other servers, on threads of their own.
     """
 
-    def __init__(self, application: WSGIApplication, *, maximum_waiting: int, secure: bool) -> None:
+    def __init__(
+        self,
+        application: WSGIApplication,
+        *,
+        maximum_waiting: int,
+        secure: bool,
+        slow_paths: Collection[str] = (),
+    ) -> None:
         self._application = application
-        self._maximum_waiting = maximum_waiting
         self._scheme = "https" if secure else "http"
-        self._waiting = 0
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flask")
+        self._slow_paths = frozenset(slow_paths)
+        self._threads = _Threads(_THREADS, "flask", maximum_waiting)
+        self._slow = _Threads(_SLOW_THREADS, "flask-slow", maximum_waiting)
 
     async def respond(self, request: Request) -> Answer:
         """Return the application's response.
@@ -38,19 +80,13 @@ class FlaskRequests:
         Raises:
             OAuthError: ``temporarily_unavailable``: too many requests wait.
         """
-        if self._waiting >= self._maximum_waiting:
-            raise OAuthError("temporarily_unavailable", "too many requests wait")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, contextvars.copy_context().run, self._call, request
-            )
-        finally:
-            self._waiting -= 1
+        threads = self._slow if request.path in self._slow_paths else self._threads
+        return await threads.run(self._call, request)
 
     def close(self) -> None:
         """Stop the idle threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._slow.close()
 
     def _call(self, request: Request) -> Answer:
         answer = Answer(500, {}, b"")

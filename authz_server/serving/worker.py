@@ -220,6 +220,7 @@ def build_front(
             app.wsgi_app,
             maximum_waiting=server.maximum_waiting_requests,
             secure=bool(server.tls_certificate),
+            slow_paths=app.slow_paths,
         ),
         lanes=lanes,
         senders=Senders(

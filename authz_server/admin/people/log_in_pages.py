@@ -15,15 +15,16 @@ from authz_server.admin.people.openid import OpenIDProvider, ProviderLogIn
 from authz_server.admin.people.parts import PeopleParts, require_same_person, with_cookie
 from authz_server.admin.people.refusals import LogInRefusedError
 from authz_server.admin.people.rendering import answer_json, page
-from authz_server.admin.people.routes import CALLBACK, PageRoute
+from authz_server.admin.people.routes import AT_PROVIDER, CALLBACK, PageRoute
 from authz_server.admin.people.sessions import Found
 from authz_server.admin.people.visits import Visit, object_of, text_of
 from authz_server.clients.authentication.slots import FairSlots
 from authz_server.clients.authentication.throttle import network_of
 
 _FOUND = 302
-#: How many codes a process exchanges at once, so that a slow provider leaves room for other pages.
-_EXCHANGED_CODES = 4
+#: How many codes a process exchanges at once, and how many wait. Together they are fewer than the
+#: threads of a worker for such requests, so that the slots choose which one is refused.
+_EXCHANGED_CODES, _WAITING_CODES = 4, 4
 
 
 class LogInPages:
@@ -35,14 +36,14 @@ class LogInPages:
 
     def __init__(self, parts: PeopleParts) -> None:
         self._parts = parts
-        self._answers = FairSlots(_EXCHANGED_CODES)
+        self._answers = FairSlots(_EXCHANGED_CODES, maximum_waiting=_WAITING_CODES)
 
     @property
     def routes(self) -> tuple[PageRoute, ...]:
         """The routes: method, path and view."""
         return (
             ("GET", "/login", self._show_log_in),
-            ("GET", "/login/openid", self._begin_openid),
+            ("GET", AT_PROVIDER, self._begin_openid),
             ("GET", CALLBACK, self._finish_openid),
             ("POST", "/login/passkey/begin", self._begin_passkey),
             ("POST", "/login/passkey/finish", self._finish_passkey),
@@ -66,7 +67,7 @@ class LogInPages:
             here=f"{visit.link('/login', next=visit.next, step_up=again)}&",
             step_up=bool(again),
             with_passkey=by_passkey,
-            openid=visit.link("/login/openid", next=visit.next, step_up=again) if by_openid else "",
+            openid=visit.link(AT_PROVIDER, next=visit.next, step_up=again) if by_openid else "",
             begin=visit.link("/login/passkey/begin", step_up=again),
             next=visit.next,
             csrf_token=visit.csrf_token,
@@ -85,12 +86,15 @@ class LogInPages:
         token = decode_token(visit.parameter("state"))
         content = self._parts.log_ins.read(_openid_digest(visit), token)
         with self._answers.take(network_of(visit.address), cookies.encode(visit.id)):
+            # Before the code is sent: each log-in sends the provider one request, whatever comes
+            # back to this server again.
+            with self._parts.services.database.transaction() as transaction:
+                self._parts.log_ins.end(transaction, token)
             person = provider.finish(self._at_provider(token, content))
         if not self._parts.sessions.roles.grants(person.groups):
             raise LogInRefusedError("no_role", ", ".join(person.groups), person.name)
         require_same_person(self._to_confirm(visit, content), person)
         with self._parts.services.database.transaction() as transaction:
-            self._parts.log_ins.end(transaction, token)
             made = self._parts.sessions.begin(
                 transaction, person, before=visit.known_id, facts=visit.facts
             )

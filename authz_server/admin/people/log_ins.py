@@ -1,7 +1,7 @@
 """Log-ins that have begun: signed by the server, kept by the browser, and ended once.
 
-Nothing is stored before a log-in has succeeded, so that a flood of log-ins that only begin takes no
-room, and needs no limit by address: all browsers behind a proxy may have one
+Nothing is stored before a log-in ends, so that a flood of log-ins that only begin takes no room,
+and needs no limit by address: all browsers behind a proxy may have one
 (``docs/decisions/0034-sessions-of-operators.md``).
 """
 
@@ -79,7 +79,7 @@ class LogIns:
         return begun.content
 
     def end(self, transaction: Session, token: bytes) -> None:
-        """End a log-in that was read, in the transaction of its success.
+        """End a log-in that was read: by a passkey, in the transaction of its success.
 
         Raises:
             LogInRefusedError: ``log_in_over``: it has ended before.

@@ -2,7 +2,7 @@
 
 The authorization code flow with PKCE (RFC 7636), ``state``, ``nonce`` and the check of ``iss`` (RFC
 9207). The provider's documents are cached as those of other issuers; what a log-in began with is in
-the database, so that any worker ends it.
+its signed ``state``, so that any worker ends it.
 """
 
 import hmac

@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 from flask import Response
 
+#: The path of a log-in at the provider.
+AT_PROVIDER = "/login/openid"
 #: The path to which the provider sends the browser back.
 CALLBACK = "/login/openid/callback"
+#: The paths whose requests wait for the provider.
+SLOW_PATHS = frozenset({AT_PROVIDER, CALLBACK})
 #: The beginning of the path of an enrolment link; its token follows.
 ENROL = "/enrol/"
 
