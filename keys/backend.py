@@ -81,7 +81,8 @@ class KeyBackend(Protocol):
     """Holds private keys by ring and version and signs with them.
 
     A backend that can also create, fence or delete versions implements :class:`Creates`,
-    :class:`Fences` or :class:`Destroys` as well. Every method may raise the four classes of
+    :class:`Fences` or :class:`Destroys` as well, and one that can lose the key under which they are
+    encrypted :class:`Abandons`. Every method may raise the four classes of
     ``keys.errors.BackendError`` and nothing else. All methods may be called from several threads,
     and in every process after a fork.
     """
@@ -131,6 +132,14 @@ class Creates(Protocol):
         Raises:
             KeysError: there is no such algorithm.
         """
+
+
+@runtime_checkable
+class Abandons(Protocol):
+    """Encrypts its keys under another key, and creates none where that has changed."""
+
+    def abandon(self, ring: str) -> None:
+        """Permit the next version of ``ring`` under the present key, which opens no older one."""
 
 
 @runtime_checkable

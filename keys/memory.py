@@ -22,9 +22,9 @@ class MemoryEncryptedKeyStorage:
         held = [key for key in self.keys if key.ring == ring]
         return tuple(sorted(held, key=lambda key: key.version))
 
-    def find_any(self) -> EncryptedKey | None:
-        """Return any key, or None."""
-        return self.keys[0] if self.keys else None
+    def find_newest(self) -> EncryptedKey | None:
+        """Return the key that was created last, or None."""
+        return max(self.keys, key=lambda key: (key.created_at, key.version), default=None)
 
     def add(self, key: EncryptedKey) -> bool:
         """Store ``key`` unless its version or kid is taken."""

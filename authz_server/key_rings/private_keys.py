@@ -56,10 +56,13 @@ class SqlEncryptedKeyStorage:
         with _backend_errors(), self._reading() as session:
             return tuple(_to_encrypted_key(row) for row in session.scalars(statement))
 
-    def find_any(self) -> EncryptedKey | None:
-        """Return any key, or None if there is none."""
+    def find_newest(self) -> EncryptedKey | None:
+        """Return the key that was created last, of any ring; None if there is none."""
+        statement = select(EncryptedPrivateKey).order_by(
+            EncryptedPrivateKey.created_at.desc(), EncryptedPrivateKey.version.desc()
+        )
         with _backend_errors(), self._reading() as session:
-            row = session.scalars(select(EncryptedPrivateKey).limit(1)).first()
+            row = session.scalars(statement.limit(1)).first()
             return None if row is None else _to_encrypted_key(row)
 
     def add(self, key: EncryptedKey) -> bool:

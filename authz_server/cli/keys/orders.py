@@ -20,8 +20,14 @@ from keys.lifecycle.orders import Order
 DONE_IN_PART = 3
 
 
-def carry_out(
-    invocation: Invocation, order: Order, *, dry_run: bool, as_json: bool, question: str = ""
+def carry_out(  # noqa: PLR0913 - by name
+    invocation: Invocation,
+    order: Order,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    question: str = "",
+    abandon: bool = False,
 ) -> None:
     """Execute an order, print its result and exit with the status.
 
@@ -31,24 +37,25 @@ def carry_out(
         dry_run: only plan.
         as_json: print JSON.
         question: the question on a terminal, below the plan, before the change; empty: none.
+        abandon: for a rotation: whether the key-encryption key of the older versions is lost.
 
     Raises:
         KeysError: the order was refused, or it failed without a change.
         click.Abort: the answer was no.
     """
     if question and not dry_run and sys.stdin.isatty():
-        planned = _apply(invocation, order, dry_run=True)
+        planned = _apply(invocation, order, dry_run=True, abandon=abandon)
         print_result(planned, as_json=False, err=True)
         click.confirm(question, abort=True, err=True)
-    result = _apply(invocation, order, dry_run=dry_run)
+    result = _apply(invocation, order, dry_run=dry_run, abandon=abandon)
     if as_json:
         print_json(as_record(result))
     click.get_current_context().exit(print_result(result, as_json=as_json))
 
 
-def _apply(invocation: Invocation, order: Order, *, dry_run: bool) -> OrderResult:
+def _apply(invocation: Invocation, order: Order, *, dry_run: bool, abandon: bool) -> OrderResult:
     with key_operations(invocation, "order", looking=dry_run) as carry_out:
-        return carry_out(apply_order, order, dry_run=dry_run)
+        return carry_out(apply_order, order, dry_run=dry_run, abandon=abandon)
 
 
 def print_result(result: OrderResult, *, as_json: bool, err: bool = False) -> int:

@@ -15,6 +15,12 @@ from keys.lifecycle.orders import Rotate
 )
 @click.argument("ring", required=False)
 @reason_option(default="rotation by order")
+@click.option(
+    "--key-encryption-key-lost",
+    "is_lost",
+    is_flag=True,
+    help="Make it under the present key-encryption key, which opens no older key of the ring.",
+)
 @yes_option
 @order_options
 @pass_invocation
@@ -22,6 +28,7 @@ def rotate(  # noqa: PLR0913, PLR0917 - one for each option
     invocation: Invocation,
     ring: str | None,
     reason: str,
+    is_lost: bool,
     yes: bool,
     dry_run: bool,
     as_json: bool,
@@ -31,6 +38,15 @@ def rotate(  # noqa: PLR0913, PLR0917 - one for each option
     The present standby signs as soon as verifiers surely know it; the new key is the next standby.
     Without RING, the default ring is rotated; with --server, the only ring.
     """
+    if is_lost:
+        invocation.require_here("--key-encryption-key-lost")
     name = ring or find_default_ring(invocation)
     question = "" if yes else f"Have a new key made for the ring {name}?"
-    carry_out(invocation, Rotate(name, reason), dry_run=dry_run, as_json=as_json, question=question)
+    carry_out(
+        invocation,
+        Rotate(name, reason),
+        dry_run=dry_run,
+        as_json=as_json,
+        question=question,
+        abandon=is_lost,
+    )

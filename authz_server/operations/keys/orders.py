@@ -18,6 +18,8 @@ from authz_server.operations.keys.results import (
 )
 from authz_server.operations.views import revision_of
 from authz_server.settings.approvals import ACTIVATE_KEY, DESTROY_KEYS, REVOKE_KEY, Act
+from keys.backend import Abandons
+from keys.errors import OrderRefusedError
 from keys.lifecycle.orders import Activate, Destroy, Order, Revoke, Rotate, Taint
 from keys.lifecycle.rotator import Outcome
 from keys.lifecycle.rules import PUBLIC_STATES
@@ -32,7 +34,12 @@ _ACTS: Mapping[type[Activate | Revoke | Destroy], Act] = {
 
 
 def apply_order(
-    context: KeyContext, order: Order, *, dry_run: bool = False, control: Control | None = None
+    context: KeyContext,
+    order: Order,
+    *,
+    dry_run: bool = False,
+    abandon: bool = False,
+    control: Control | None = None,
 ) -> OrderResult:
     """Execute an order, or only plan it.
 
@@ -43,6 +50,7 @@ def apply_order(
         order: the order; a rotation returns a RotationResult, a taint or a revocation a
             WithdrawalResult.
         dry_run: only plan.
+        abandon: for a rotation: whether the key-encryption key of the older versions is lost.
         control: decides on acts that need a second person; None: a command on the server.
 
     Raises:
@@ -53,6 +61,8 @@ def apply_order(
     if noted is not None and control is not None:
         control.note(noted)
         dry_run = dry_run or control.holds_back(noted)
+    if abandon and isinstance(order, Rotate):
+        _abandon(context, order.ring)
     outcome = context.rotator.apply(order, actor=context.actor, dry_run=dry_run)
     if noted is not None and control is None and outcome.written:
         with context.services.transaction() as session:
@@ -71,6 +81,13 @@ def _describe(context: KeyContext, order: Order, outcome: Outcome, *, dry_run: b
                 _record_seconds(context, outcome, order.kid)
             return WithdrawalResult(**fields, impact=_find_impact(context, outcome, order))
     return OrderResult(**fields)
+
+
+def _abandon(context: KeyContext, name: str) -> None:
+    backend = context.backends.get(context.get_ring(name).backend_uri)
+    if not isinstance(backend, Abandons):
+        raise OrderRefusedError(f"{name}: no key-encryption key encrypts its keys")
+    backend.abandon(name)
 
 
 def name_rings(context: KeyContext, ring: str | None = None) -> tuple[str, ...]:

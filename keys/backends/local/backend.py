@@ -53,6 +53,7 @@ class LocalBackend(InProcessBackend):
         self._storage = storage
         self._envelope = Envelope(key_encryption_key)
         self._clock = clock
+        self._abandoned: set[str] = set()
 
     def describe_versions(self, ring: str) -> BackendView:
         """Return the stored versions of ``ring``, without decrypting anything."""
@@ -62,13 +63,18 @@ class LocalBackend(InProcessBackend):
     def create(self, ring: str, alg: str) -> Version:
         """Generate a key, encrypt it and store it as the next version."""
         private_key = generate_private_key(self._require_allowed(alg))
-        self._require_same_key()
         for _ in range(CREATE_ATTEMPTS):
             held = self._storage.load(ring)
+            if ring not in self._abandoned:
+                self._require_same_key(held[-1] if held else self._storage.find_newest())
             key = self._seal(private_key, ring, held[-1].version + 1 if held else 1, alg)
             if self._storage.add(key):
                 return _public_version(key)
         raise BackendUnavailable(f"others keep adding versions to {ring!r}", retry_after=1)
+
+    def abandon(self, ring: str) -> None:
+        """Permit the next version of ``ring`` although this key opens no older one."""
+        self._abandoned.add(ring)
 
     def destroy(self, ring: str, verify_floor: str) -> None:
         """Delete the envelopes below the floor, and drop their keys from memory."""
@@ -79,21 +85,20 @@ class LocalBackend(InProcessBackend):
         self._forget_below(ring, int(verify_floor))
 
     def health(self) -> Health:
-        """Decrypt any one envelope."""
+        """Decrypt the newest envelope."""
         try:
-            key = self._storage.find_any()
+            key = self._storage.find_newest()
             if key is not None:
                 self._open_any(key)
         except BackendError as error:
             return Health(usable=False, detail=str(error))
         return Health(usable=True, detail="keys can be opened" if key else "no keys yet")
 
-    def _require_same_key(self) -> None:
-        """Raise BackendDenied if stored keys are encrypted under another key-encryption key.
+    def _require_same_key(self, key: EncryptedKey | None) -> None:
+        """Raise BackendDenied if a stored key is encrypted under another key-encryption key.
 
         A version under this one would be published, and no server could sign with it.
         """
-        key = self._storage.find_any()
         if key is not None:
             with suppress(BackendBroken):  # that key alone cannot be used
                 self._open_any(key)

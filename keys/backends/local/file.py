@@ -52,7 +52,7 @@ def open_backend(uri: str, context: BackendContext) -> KeyBackend:
     if context.key_encryption_key is None:
         raise KeysError(f"the key file {path} needs a key-encryption key")
     storage = FileEncryptedKeyStorage(path)
-    storage.find_any()
+    storage.find_newest()
     return FileBackend(
         storage,
         context.key_encryption_key,
@@ -86,9 +86,9 @@ class FileEncryptedKeyStorage:
         held = [key for key in self._read() if key.ring == ring]
         return tuple(sorted(held, key=lambda key: key.version))
 
-    def find_any(self) -> EncryptedKey | None:
-        """Return any key, or None if there is none."""
-        return next(iter(self._read()), None)
+    def find_newest(self) -> EncryptedKey | None:
+        """Return the key that was created last, of any ring; None if there is none."""
+        return max(self._read(), key=lambda key: (key.created_at, key.version), default=None)
 
     def add(self, key: EncryptedKey) -> bool:
         """Store ``key``; return False, with nothing stored, if its version or kid is taken."""

@@ -35,8 +35,8 @@ class EncryptedKeyStorage(Protocol):
     def load(self, ring: str) -> tuple[EncryptedKey, ...]:
         """Return every version of ``ring``, lowest first."""
 
-    def find_any(self) -> EncryptedKey | None:
-        """Return any key, or None if there is none."""
+    def find_newest(self) -> EncryptedKey | None:
+        """Return the key that was created last, of any ring; None if there is none."""
 
     def add(self, key: EncryptedKey) -> bool:
         """Store ``key``; return False, with nothing stored, if its version or kid is taken."""

@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+from authz_server.assembly.operator import operator_services
+from authz_server.settings import load_settings
+from keys.errors import BackendDenied
 from support.settings_file import write_settings
 
 
@@ -44,10 +47,56 @@ def test_a_rotation_is_planned_and_made(keyed):
 def test_no_version_is_made_under_another_key_encryption_key(keyed):
     """A server with the ring's own key could not sign with it."""
     before = keyed.json("keys", "list")
-    (keyed.config.parent / "key-encryption-key").write_text("ab" * 16 + "0123456789abcdef" * 2)
+    _lose_key_encryption_key(keyed)
     refusal = keyed.refused("keys", "rotate", "--reason", "with another key")
     assert "the keys here are encrypted under another key-encryption key" in refusal
     assert keyed.json("keys", "list") == before
+
+
+def _lose_key_encryption_key(cli):
+    (cli.config.parent / "key-encryption-key").write_text("ab" * 16 + "0123456789abcdef" * 2)
+
+
+def _sign(cli, ring, version):
+    settings = load_settings(cli.config)
+    algorithm = settings.keys.rings[ring].algorithm
+    with operator_services(settings) as services:
+        return services.key_backends["sql://"].sign(ring, version, algorithm, [b"data"])
+
+
+def test_a_ring_signs_again_after_the_loss_of_the_key_encryption_key(cli, tmp_path):
+    """One ring after the other, each by an explicit order; issued tokens stay valid."""
+    rings = {"keys": {"rings": {"rs256": {"algorithm": "RS256"}}}}
+    cli.config = write_settings(tmp_path, cli.database_url, rings)
+    cli.must("keys", "init")
+    _lose_key_encryption_key(cli)
+    for ring, other in (("rs256", "es256"), ("es256", "es256")):
+        assert "another key-encryption key" in cli.refused("keys", "rotate", ring)
+        because = ("--reason", "the key-encryption key is lost")
+        made = cli.json("keys", "rotate", ring, "--key-encryption-key-lost", *because)
+        kid = made["created"]["kid"]
+        cli.must("keys", "activate", kid, "--emergency", *because)
+        listed = [key for key in cli.json("keys", "list") if key["ring"] == ring]
+        assert [key["state"] for key in listed] == ["retired", "retired", "active"]
+        assert _sign(cli, ring, "3")
+        if other != ring:
+            assert "another key-encryption key" in cli.refused("keys", "rotate", other)
+    # Further keys need no such order.
+    made = cli.json("keys", "rotate", "es256")
+    assert made["created"]["version"] == 4
+    with pytest.raises(BackendDenied):
+        _sign(cli, "es256", "1")
+
+
+def test_a_ring_without_a_signer_gets_one_after_the_loss(keyed):
+    """Its keys were revoked first, as if they had leaked, and none could be made."""
+    _lose_key_encryption_key(keyed)
+    revoked = keyed.run("keys", "revoke", "es256", "--all-versions", "--reason", "lost")
+    assert revoked.exit_code == 3
+    keyed.must("keys", "rotate", "es256", "--key-encryption-key-lost")
+    states = [key["state"] for key in keyed.json("keys", "list")]
+    assert states == ["revoked", "revoked", "active"]
+    assert _sign(keyed, "es256", "3")
 
 
 def test_a_plan_is_read_by_people(keyed):

@@ -102,6 +102,29 @@ def test_another_key_encryption_key_makes_no_version(storage):
     assert [key.version for key in storage.keys] == [1, 2]
 
 
+def test_a_ring_whose_encryption_key_is_lost_is_abandoned_by_order(storage):
+    """The other rings are not; versions are counted on, and need no further order."""
+    reopen(storage).create("other", "ES256")
+    backend = reopen(storage, bytes(32))
+    backend.abandon(RING)
+    assert backend.create(RING, "ES256").ref == "3"
+    later = reopen(storage, bytes(32))
+    assert later.create(RING, "ES256").ref == "4"
+    with pytest.raises(BackendDenied, match="another key-encryption key"):
+        later.create("other", "ES256")
+
+
+def test_the_newest_key_decides_on_health(storage):
+    """After the loss of a key-encryption key, older ones cannot be opened."""
+    clock = FakeClock()
+    clock.advance(60)
+    newer = LocalBackend(storage, bytes(32), clock)
+    newer.abandon("other")
+    newer.create("other", "ES256")
+    assert newer.health().usable
+    assert not reopen(storage).health().usable
+
+
 def test_a_changed_envelope_stops_no_rotation(storage):
     changed = storage.keys[0].envelope[:-1] + b"\0"
     storage.keys[0] = replace(storage.keys[0], envelope=changed)
