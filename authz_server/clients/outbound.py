@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -390,6 +391,8 @@ def read_retry_after(value: str) -> float:
     if text.isascii() and text.isdigit():
         return float(text[:_MAXIMUM_DIGITS])
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+        at = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return 0.0
+    # A date without a zone is in UTC (RFC 9110, 5.6.7).
+    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - time())

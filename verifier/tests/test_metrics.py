@@ -5,11 +5,13 @@ import re
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz_verifier import EventPoller, Refusal, Verifier
+from authz_verifier.fetching import _clock_offset
 from authz_verifier.metrics import DESCRIPTIONS
 from authz_verifier.signing import SigningKey
 from authz_verifier.testing import DEFAULT_AUDIENCE
@@ -100,6 +102,34 @@ def test_a_clock_that_is_off_is_measured_and_logged_once(issuer, caplog, ahead, 
             verifier.receive_event(issuer.event().encode(), "application/secevent+jwt")
         assert abs(values(verifier)["clock_offset_seconds"] - ahead) < 5
     assert caplog.text.count("This machine's clock differs") == warnings
+
+
+@pytest.fixture(params=["UTC", "Africa/Nairobi", "America/Lima"])
+def time_zone(request, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("time_zone")
+@pytest.mark.parametrize(
+    ("date", "offset"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 5),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 5),
+        ("Sun Nov  6 08:49:37 1994", 5),
+        ("Sun, 06 Nov 1994 08:49:37 -0000", 5),
+        ("Sun, 06 Nov 99999 08:49:37 GMT", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_the_time_of_a_response_is_read_in_every_form(date, offset):
+    """RFC 9110, 5.6.7: a form without a zone is in UTC, whatever zone is set here."""
+    response = httpx.Response(200, headers={"date": date})
+    assert _clock_offset(response, 784_111_777 + 5) == offset
 
 
 def test_prometheus_reads_the_text(verifier, issuer, present):

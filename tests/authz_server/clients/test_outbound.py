@@ -1,7 +1,7 @@
 """URLs and addresses that are fetched, and those that are not."""
 
+import time
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from ipaddress import ip_address
 
 import pytest
@@ -185,7 +185,26 @@ def test_a_time_that_is_asked_for_is_read_or_none(value, seconds):
     assert read_retry_after(value) == seconds
 
 
-def test_a_time_may_be_asked_for_as_a_date():
-    """RFC 9110, 10.2.3 and 5.6.7."""
+@pytest.fixture(params=["UTC", "Africa/Nairobi", "America/Lima"])
+def time_zone(request, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("time_zone")
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%a, %d %b %Y %H:%M:%S GMT",
+        "%A, %d-%b-%y %H:%M:%S GMT",
+        "%a %b %d %H:%M:%S %Y",
+        "%a, %d %b %Y %H:%M:%S -0000",
+    ],
+)
+def test_a_time_may_be_asked_for_as_a_date(form):
+    """RFC 9110, 10.2.3 and 5.6.7: also in a form without a zone, whatever zone is set here."""
     at = datetime.now(UTC) + timedelta(seconds=90)
-    assert 88 < read_retry_after(format_datetime(at, usegmt=True)) <= 90
+    assert 88 < read_retry_after(at.strftime(form)) <= 90

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -258,9 +259,11 @@ def _clock_offset(response: httpx.Response, now: float) -> float | None:
     """Return `now` minus the time that a response states (RFC 9110, 6.6.1), or None."""
     try:
         date = parsedate_to_datetime(response.headers.get("date", ""))
-        return now - date.timestamp() - _age_of(response)
     except (ValueError, OverflowError):
         return None
+    # A date without a zone is in UTC (RFC 9110, 5.6.7).
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return now - date.timestamp() - _age_of(response)
 
 
 def _fresh_seconds(response: httpx.Response) -> float:
