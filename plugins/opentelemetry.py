@@ -345,7 +345,7 @@ def _read_headers(value: object) -> dict[str, str]:
     for name, each in value.items():
         text = each.reveal().decode(errors="replace") if isinstance(each, Secret) else each
         if not isinstance(text, str) or not _VALUE.fullmatch(text):
-            raise ValueError(f"headers.{name}: use a text in ASCII or a secret")
+            raise ValueError(f"headers.{name}: use visible ASCII characters, also in a secret")
         if not _NAME.fullmatch(name):
             raise ValueError(f"headers.{name}: it is not the name of a header")
         headers[name] = text
