@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 2.0, LONGEST_PAUSE_SECONDS
 LONGEST_SILENCE_SECONDS = 30.0
 #: A receiver that failed so often in a row was away: what waits is due when it answers again.
 FAILURES_OF_ABSENCE = 3
+#: A receiver that refused so many events in a row, as with a wrong secret, fails.
+REFUSALS_OF_FAILURE = 10
+#: How often a process looks for events that are tried no longer.
+EXPIRY_SECONDS = 60.0
 _LONGEST_EXPONENT = 12
 _LIMITS = {"maximum_queued": (10, 10_000_000), "retry_hours": (1, 720)}
 
@@ -161,9 +166,8 @@ class Sender:
         self._retry_seconds = retry_seconds
         self._awake = threading.Event()
         self._is_stopped = False
-        #: The failures in a row, and until when the receiver is left alone.
-        self._failures = 0
-        self._silent_until = 0.0
+        self._refusals = 0
+        self._expire_at = 0.0
         name = f"webhook-{receiver.name}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -181,6 +185,7 @@ class Sender:
         while not self._is_stopped:
             try:
                 self._deliver_due()
+                self._expire()
             except sqlite3.Error as error:
                 logger.warning("the queue of webhooks cannot be used: %s", error)
             except Exception:
@@ -192,11 +197,22 @@ class Sender:
             self._queue.close()
 
     def _deliver_due(self) -> None:
-        while not self._is_stopped and time.monotonic() >= self._silent_until:
+        while not self._is_stopped:
             delivery = self._queue.claim(self._receiver.name)
             if delivery is None:
                 return
             self.deliver(delivery)
+
+    def _expire(self) -> None:
+        """Give up what is too old. Each event was tried, unless the receiver is left alone."""
+        if self._is_stopped or time.monotonic() < self._expire_at:
+            return
+        self._expire_at = time.monotonic() + EXPIRY_SECONDS
+        if number := self._queue.expire(self._receiver.name, self._retry_seconds):
+            hours = self._retry_seconds // 3_600
+            self._report_undelivered(
+                f"{number} events are not delivered to {self._receiver.name} within {hours} hours"
+            )
 
     def deliver(self, delivery: Delivery) -> None:
         """Send one event, and note the outcome.
@@ -207,50 +223,40 @@ class Sender:
         try:
             self._receiver.send(delivery, self._services)
         except GoneError as error:
-            self._give_up(delivery, str(error))
+            self._queue.postpone(delivery, str(error), seconds=0.0, is_dead=True)
+            self._note_failure(delivery, error)
+            self._report_undelivered(
+                f"the event {delivery.event} is not delivered to {self._receiver.name}: {error}"
+            )
         except RETRIED as error:
             self._note_failure(delivery, error)
-            if time.time() > delivery.created_at + self._retry_seconds:
-                self._give_up(delivery, str(error))
-            else:
-                pause = _pause(delivery.attempts, error)
-                self._queue.postpone(delivery, str(error), seconds=pause, is_dead=False)
+            pause = _pause(delivery.attempts, error)
+            self._queue.postpone(delivery, str(error), seconds=pause, is_dead=False)
         else:
-            self._queue.remove(delivery)
-            self._note_success()
+            self._refusals = 0
+            if failures := self._queue.remove(delivery):
+                logger.info("%s accepts webhooks again", self._receiver.name)
+            if failures >= FAILURES_OF_ABSENCE:
+                self._queue.hasten(self._receiver.name)
 
     def _note_failure(self, delivery: Delivery, error: Exception) -> None:
+        name = self._receiver.name
         if isinstance(error, EventRefusedError):
-            if not delivery.attempts:
-                logger.warning(
-                    "%s does not accept the event %s: %s; it is sent again",
-                    self._receiver.name,
-                    delivery.event,
-                    error,
-                )
-            return
-        if not self._failures:
-            logger.warning("%s accepts no webhooks: %s", self._receiver.name, error)
-        silence = min(_pause(self._failures, error), LONGEST_SILENCE_SECONDS)
-        asked = min(_asked(error), LONGEST_RETRY_SECONDS)
-        self._failures += 1
-        self._silent_until = time.monotonic() + max(silence, asked)
+            self._refusals += 1
+            if self._refusals < REFUSALS_OF_FAILURE:
+                if not delivery.attempts:
+                    logger.warning(
+                        "%s does not accept the event %s: %s; it is sent again",
+                        name,
+                        delivery.event,
+                        error,
+                    )
+                return
+        if self._queue.leave_alone(name, partial(_silence, error=error)):
+            logger.warning("%s accepts no webhooks: %s", name, error)
 
-    def _note_success(self) -> None:
-        if self._failures:
-            logger.info("%s accepts webhooks again", self._receiver.name)
-        if self._failures >= FAILURES_OF_ABSENCE:
-            self._queue.hasten(self._receiver.name)
-        self._failures = 0
-
-    def _give_up(self, delivery: Delivery, error: str) -> None:
-        self._queue.postpone(delivery, error, seconds=0.0, is_dead=True)
-        logger.error(
-            "the event %s is not delivered to %s: %s; see `authz-server webhooks list`",
-            delivery.event,
-            self._receiver.name,
-            error,
-        )
+    def _report_undelivered(self, text: str) -> None:
+        logger.error("%s; see `authz-server webhooks list`", text)
         self._services.report_failure(NAME, "event_happened", "undelivered")
 
 
@@ -259,6 +265,12 @@ def _pause(attempts: int, error: Exception) -> float:
     longest: float = FIRST_RETRY_SECONDS * 2 ** min(attempts, _LONGEST_EXPONENT)
     pause = min(longest, LONGEST_RETRY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts
     return max(pause, min(_asked(error), LONGEST_RETRY_SECONDS))
+
+
+def _silence(failures: int, error: Exception) -> float:
+    """Return for how long a receiver is left alone after so many earlier failures."""
+    longest = max(LONGEST_SILENCE_SECONDS, min(_asked(error), LONGEST_RETRY_SECONDS))
+    return min(_pause(failures, error), longest)
 
 
 def _asked(error: Exception) -> float:

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -29,16 +29,30 @@ CREATE TABLE IF NOT EXISTS delivery (
     is_dead INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery (receiver, is_dead, due_at);
+CREATE TABLE IF NOT EXISTS silence (
+    receiver TEXT PRIMARY KEY,
+    failures INTEGER NOT NULL,
+    until REAL NOT NULL
+);
 """
-_FIND = (
-    "SELECT id FROM delivery WHERE receiver = ? AND is_dead = 0 AND (due_at <= ? OR due_at > ?)"
-    " ORDER BY id LIMIT 1"
+# The index gives either at once; ordered by id, all that waits would be sorted for each claim.
+_FIND = """
+SELECT coalesce(
+    (SELECT id FROM delivery WHERE receiver = ?1 AND is_dead = 0 AND due_at <= ?2
+     ORDER BY due_at, id LIMIT 1),
+    (SELECT id FROM delivery WHERE receiver = ?1 AND is_dead = 0 AND due_at > ?3
+     ORDER BY due_at, id LIMIT 1)
 )
+"""
 _CLAIM = f"""
-UPDATE delivery SET due_at = ? WHERE id = ({_FIND})
+UPDATE delivery SET due_at = ?4 WHERE id = ({_FIND})
 RETURNING id, receiver, message_id, event, body, created_at, attempts, error
 """  # noqa: S608 - of constants
 _COUNT = "SELECT count(*) FROM delivery WHERE receiver = ? AND is_dead = 0"
+_OLD = "receiver = ? AND is_dead = 0 AND created_at < ?"
+_FIND_OLD = f"SELECT 1 FROM delivery WHERE {_OLD} LIMIT 1"  # noqa: S608 - of constants
+_GIVE_UP_OLD = f"UPDATE delivery SET is_dead = 1 WHERE {_OLD}"  # noqa: S608 - of constants
+_SILENCE = "SELECT failures, until FROM silence WHERE receiver = ?"
 
 
 class QueueFullError(Exception):
@@ -149,24 +163,67 @@ class DeliveryQueue:
         return lost
 
     def claim(self, receiver: str) -> Delivery | None:
-        """Return the first event that is due for a receiver, and lease it; None: there is none."""
+        """Return the first event that is due for a receiver, and lease it.
+
+        Returns:
+            the event; None: there is none, or the receiver is left alone.
+        """
         now = time.time()
         place = receiver, now, now + LONGEST_PAUSE_SECONDS
         with self._locked():
             # Most looks find nothing, and reading takes no lock from those who write.
-            if self._open().execute(_FIND, place).fetchone() is None:
+            connection = self._open()
+            _, until = connection.execute(_SILENCE, (receiver,)).fetchone() or (0, 0.0)
+            if _is_coming(until, now) or connection.execute(_FIND, place).fetchone() == (None,):
                 return None
         with self._transaction() as connection:
-            row = connection.execute(
-                _CLAIM,
-                (now + LEASE_SECONDS, *place),
-            ).fetchone()
+            row = connection.execute(_CLAIM, (*place, now + LEASE_SECONDS)).fetchone()
         return None if row is None else Delivery(*row)
 
-    def remove(self, delivery: Delivery) -> None:
-        """Remove a delivered event."""
+    def remove(self, delivery: Delivery) -> int:
+        """Remove a delivered event, and end the silence of its receiver.
+
+        Returns:
+            how often the receiver had failed in a row.
+        """
         with self._transaction() as connection:
             connection.execute("DELETE FROM delivery WHERE id = ?", (delivery.id,))
+            return _end_silence(connection, delivery.receiver)
+
+    def leave_alone(self, receiver: str, pause: Callable[[int], float]) -> bool:
+        """Claim no event of a receiver that failed, in any process, for some time.
+
+        Args:
+            receiver: its name.
+            pause: returns the seconds after so many earlier failures in a row.
+
+        Returns:
+            whether it had not failed since its last success.
+        """
+        now = time.time()
+        with self._transaction() as connection:
+            row = connection.execute(_SILENCE, (receiver,)).fetchone()
+            failures, until = row or (0, 0.0)
+            if _is_coming(until, now):
+                # This attempt was under way already when another one failed.
+                until = max(until, now + pause(failures - 1))
+            else:
+                failures, until = failures + 1, now + pause(failures)
+            connection.execute(
+                "INSERT OR REPLACE INTO silence VALUES (?, ?, ?)", (receiver, failures, until)
+            )
+        return row is None
+
+    def expire(self, receiver: str, seconds: float) -> int:
+        """Give up the events of a receiver that wait for longer; return their number."""
+        old = receiver, time.time() - seconds
+        with self._locked():
+            if self._open().execute(_FIND_OLD, old).fetchone() is None:
+                return 0
+        with self._transaction() as connection:
+            changed = connection.execute(_GIVE_UP_OLD, old)
+            self._drop_dead(connection, receiver)
+            return changed.rowcount
 
     def postpone(self, delivery: Delivery, error: str, *, seconds: float, is_dead: bool) -> None:
         """Note a failed attempt.
@@ -181,15 +238,22 @@ class DeliveryQueue:
                 (error[:300], time.time() + seconds, int(is_dead), delivery.id),
             )
             if is_dead:
-                connection.execute(
-                    "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE receiver = ?"
-                    " AND is_dead = 1 ORDER BY id DESC LIMIT -1 OFFSET ?)",
-                    (delivery.receiver, self._maximum),
-                )
+                self._drop_dead(connection, delivery.receiver)
+
+    def _drop_dead(self, connection: sqlite3.Connection, receiver: str) -> None:
+        connection.execute(
+            "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE receiver = ?"
+            " AND is_dead = 1 ORDER BY id DESC LIMIT -1 OFFSET ?)",
+            (receiver, self._maximum),
+        )
 
     def retry(self, receiver: str) -> int:
-        """Make the dead and the waiting events of a receiver due now; return their number."""
+        """Make the dead and the waiting events of a receiver due now; return their number.
+
+        A receiver that is left alone is tried at once.
+        """
         with self._transaction() as connection:
+            _end_silence(connection, receiver)
             changed = connection.execute(
                 "UPDATE delivery SET is_dead = 0, due_at = ?, created_at = ? WHERE receiver = ?",
                 (time.time(), time.time(), receiver),
@@ -197,13 +261,13 @@ class DeliveryQueue:
             return changed.rowcount
 
     def hasten(self, receiver: str) -> None:
-        """Make the events due now that failed earlier and wait for another attempt.
+        """Make the events due, before later ones, that failed and wait for another attempt.
 
         One that another process sends at this moment may be sent twice.
         """
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE delivery SET due_at = ?"
+                "UPDATE delivery SET due_at = min(created_at, ?)"
                 " WHERE receiver = ? AND is_dead = 0 AND attempts > 0",
                 (time.time(), receiver),
             )
@@ -281,3 +345,16 @@ class DeliveryQueue:
                 raise
             self._connection, self._process_id = connection, os.getpid()
         return self._connection
+
+
+def _is_coming(until: float, now: float) -> bool:
+    """Return whether a time is to come; one too far ahead was stored by a wrong clock."""
+    return now < until <= now + LONGEST_PAUSE_SECONDS
+
+
+def _end_silence(connection: sqlite3.Connection, receiver: str) -> int:
+    """End the silence of a receiver; return how often it had failed in a row."""
+    ended = connection.execute(
+        "DELETE FROM silence WHERE receiver = ? RETURNING failures", (receiver,)
+    ).fetchone()
+    return 0 if ended is None else int(ended[0])

@@ -6,12 +6,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 from click.testing import CliRunner
 
 from plugins.webhooks.command import make_command
 from plugins.webhooks.inbox import Inbox, _IncomingFile
-from plugins.webhooks.queue import DeliveryQueue
+from plugins.webhooks.queue import _FIND, DeliveryQueue
 from support.webhooks import eventually, message, stored
 
 
@@ -40,6 +41,29 @@ def test_what_was_stored_while_the_clock_was_ahead_is_sent_when_it_is_right(tmp_
     assert claimed.message_id == "msg_1"
     queue.postpone(claimed, "broken off", seconds=3_000, is_dead=False)
     assert queue.claim("siem") is None, "an ordinary pause lasts"
+
+
+def test_what_failed_is_sent_before_what_came_later_once_it_is_hastened(tmp_path):
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 100)
+    queue.add_all(message(["siem"], f"old_{number}") for number in range(3))
+    while (delivery := queue.claim("siem")) is not None:
+        queue.postpone(delivery, "no answer", seconds=3_000, is_dead=False)
+    queue.add(message(["siem"], "new"))
+    queue.hasten("siem")
+    claimed = [queue.claim("siem").message_id for _ in range(4)]
+    assert claimed == ["old_0", "old_1", "old_2", "new"]
+    assert queue.claim("siem") is None
+
+
+def test_a_claim_sorts_none_of_what_waits(tmp_path):
+    """With 100,000 events that wait, each claim would take 26 ms instead of 0.3."""
+    queue = DeliveryQueue(tmp_path / "webhooks.db", 100)
+    queue.add(message(["siem"], "msg_1"))
+    with closing(sqlite3.connect(tmp_path / "webhooks.db")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {_FIND}", ("siem", 0.0, 0.0)).fetchall()
+    searches = [step for *_, step in plan if "delivery" in step]
+    assert ["delivery_due" in step for step in searches] == [True, True]
+    assert not [step for *_, step in plan if "B-TREE" in step]
 
 
 def test_events_given_up_leave_room_and_the_oldest_are_removed(tmp_path):
