@@ -1,5 +1,6 @@
 """Which security events have the issuer's keys fetched again, and when."""
 
+import threading
 import time
 
 import pytest
@@ -65,6 +66,49 @@ def test_keys_that_a_process_of_the_server_withdraws_after_the_event_are_not_kep
         wait_until(lambda: issuer.fetches >= 2)
         issuer.rotate(keep=False)
         wait_until(lambda: not is_accepted(verifier, token))
+
+
+def test_keys_whose_fetch_began_before_they_expired_are_not_kept(issuer, present):
+    """A withdrawn one among them would be accepted for their `max-age`."""
+    document, begun, withdrawn = issuer.document, threading.Event(), threading.Event()
+
+    def slowly(path):
+        found = document(path)
+        if path == "/jwks" and issuer.fetches == 2:
+            begun.set()
+            withdrawn.wait(30)
+        return found
+
+    issuer.document = slowly
+    with Verifier(issuer.url, DEFAULT_AUDIENCE, timeout_seconds=60) as verifier:
+        token = present(issuer.token(SCOPE))
+        verifier.authenticate(token, SCOPE)
+        verifier.drop_caches()
+        verifier.authenticate(token, SCOPE)
+        assert begun.wait(30)
+        issuer.rotate(keep=False)
+        verifier.drop_caches()
+        withdrawn.set()
+        wait_until(lambda: not is_accepted(verifier, token))
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_fetch_during_which_the_keys_expire_is_followed_by_another(issuer, calls):
+    document = issuer.document
+    with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
+
+        def expire_first(path):
+            found = document(path)
+            if path == "/jwks" and issuer.fetches == 1:
+                for _ in range(calls):
+                    verifier.drop_caches()
+                issuer.rotate(keep=False)
+            return found
+
+        issuer.document = expire_first
+        event = issuer.event(events=WITHOUT_KEYS[0], key=issuer.keys[0]).encode()
+        assert verifier.receive_event(event, TYPE).status == 400, "its key is withdrawn"
+    assert issuer.fetches == 3, "the last one for the unknown key"
 
 
 def wait_until(condition):

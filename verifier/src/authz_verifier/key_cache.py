@@ -69,7 +69,8 @@ class Flight:
 class KeyCache:
     """Keeps a snapshot of an issuer's documents. Safe for threads.
 
-    At most one fetch is under way. A failed one leaves the snapshot as it is.
+    At most one fetch is under way. A failed one leaves the snapshot as it is; one during which the
+    keys expired is followed by another one.
 
     Args:
         fetch: fetches the documents; it is given the last metadata.
@@ -95,6 +96,8 @@ class KeyCache:
         self._pauses = {False: MINIMUM_PAUSE_SECONDS, True: MINIMUM_PAUSE_SECONDS}
         self._next_fetch_at = {False: 0.0, True: 0.0}
         self._settled_at = 0.0
+        #: How many times the keys were expired.
+        self._generation = 0
 
     def snapshot(self) -> Snapshot | None:
         """Return the snapshot, or None; start fetching a new one when it is no longer fresh."""
@@ -148,6 +151,7 @@ class KeyCache:
     def expire(self) -> None:
         """Fetch the keys again at the next request, even if they are fresh."""
         with self._lock:
+            self._generation += 1
             self._next_fetch_at = {False: 0.0, True: 0.0}
             if (last := self._snapshot) is not None:
                 self._snapshot = replace(last, fresh_until=0.0)
@@ -183,16 +187,18 @@ class KeyCache:
     def _run(self, flight: Flight) -> None:
         known = self._snapshot
         try:
-            fetched = self._fetch(known.metadata if known else None)
+            while True:
+                generation = self._generation
+                fetched = self._fetch(known.metadata if known else None)
+                self._counters.add(FETCHES, "keys", "success")
+                if self._keep(fetched, flight, known, generation):
+                    break
         except FetchError as error:
             logger.warning("The authorization server's keys cannot be fetched: %s", error)
             self._fail(flight)
         except Exception:
             logger.exception("The authorization server's keys cannot be fetched.")
             self._fail(flight)
-        else:
-            self._keep(fetched, flight)
-            self._counters.add(FETCHES, "keys", "success")
         finally:
             flight.land()
 
@@ -202,23 +208,40 @@ class KeyCache:
         self.expire()
         self.start_fetch()
 
-    def _keep(self, fetched: Fetched, flight: Flight) -> None:
+    def _keep(
+        self, fetched: Fetched, flight: Flight, known: Snapshot | None, generation: int
+    ) -> bool:
+        """Keep the documents; return False if they have to be fetched again.
+
+        Args:
+            fetched: the documents.
+            flight: their fetch.
+            known: the snapshot before the fetch.
+            generation: the number of times that the keys were expired before the fetch.
+        """
         now = time.monotonic()
         with self._lock:
-            known = self._snapshot
+            is_outdated = generation != self._generation
+            if is_outdated and flight is not self._flight:
+                return True  # It took so long that a later fetch began.
             is_changed = known is None or known.keys.kids != fetched.keys.kids
             self._snapshot = Snapshot(
                 fetched.metadata,
                 fetched.keys,
                 now,
-                now + fetched.fresh_seconds,
+                0.0 if is_outdated else now + fetched.fresh_seconds,
                 now + fetched.fresh_seconds + self._kept_seconds,
             )
+            if is_outdated:
+                return False
+            if flight is self._flight:
+                self._flight = None
             self._pauses[False] = MINIMUM_PAUSE_SECONDS
             if is_changed:
                 self._pauses[True] = MINIMUM_PAUSE_SECONDS
         if flight.for_unknown_key and not is_changed:
             self._slow_down(flight)
+        return True
 
     def _fail(self, flight: Flight) -> None:
         self._counters.add(FETCHES, "keys", "failure")
