@@ -171,7 +171,8 @@ def test_a_poller_takes_events_and_acknowledges_them(issuer, kind):
     assert verifier.events.received == 1
     errors = [each["setErrs"] for each in issuer.polls if "setErrs" in each]
     assert [next(iter(each.values()))["err"] for each in errors] == ["invalid_audience"]
-    assert issuer.polls[0] == {"maxEvents": 100, "returnImmediately": False}
+    assert issuer.polls[0] == {"maxEvents": 100, "returnImmediately": True}
+    assert {"maxEvents": 100, "returnImmediately": False} in issuer.polls
     for poll, language in zip(issuer.polls, issuer.poll_languages, strict=False):
         assert language == ("en" if "setErrs" in poll else None)
 

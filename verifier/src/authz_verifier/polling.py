@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from math import inf
 from typing import Any, Self
 
 import httpx
@@ -22,7 +23,8 @@ MAXIMUM_EVENTS = 100
 LONGEST_POLL_SECONDS = 70.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-#: How long events are left to other processes while further ones wait behind them.
+#: How long events are left to other processes while further ones wait behind them. They may have
+#: acknowledged events that this one has not polled for longer.
 FULL_PAGE_SECONDS = 1.0
 #: The pause after a response without a new event.
 _IDLE_SECONDS = 0.25
@@ -36,7 +38,8 @@ class EventPoller:
         url: where to poll; empty: `security_event_endpoint` of the issuer's metadata.
         acknowledge_after_seconds: how long an event is left to the other processes of the API,
             which poll the same stream. An acknowledged event is not sent again. While more events
-            wait than a response has, it is a second at most, and each response drops the caches.
+            wait than a response has, it is a second at most, and each response drops the caches;
+            so does the first response, and the first one after a failure or a pause.
 
     Attributes:
         failures: the number of polls that failed in a row.
@@ -57,6 +60,10 @@ class EventPoller:
         self._acknowledge_after_seconds = acknowledge_after_seconds
         #: When each event was taken that is not acknowledged yet.
         self._taken: dict[str, float] = {}
+        #: The events that could not be verified; another process may acknowledge them.
+        self._unverified: set[str] = set()
+        #: When the last poll succeeded; -inf if none did, or one failed since.
+        self._polled_at = -inf
         self._errors: dict[str, dict[str, str]] = {}
         self._has_more = False
         self._stopped = threading.Event()
@@ -127,17 +134,11 @@ class EventPoller:
             httpx.HTTPError: there is none.
             ValueError: it is malformed.
         """
-        request: dict[str, Any] = {"maxEvents": MAXIMUM_EVENTS, "returnImmediately": False}
-        left_seconds = self._acknowledge_after_seconds
-        if self._has_more:
-            left_seconds = min(left_seconds, FULL_PAGE_SECONDS)
-        until = time.monotonic() - left_seconds
-        acknowledged = [jti for jti, taken_at in self._taken.items() if taken_at <= until]
-        if acknowledged:
-            request["ack"] = acknowledged
+        is_late = time.monotonic() - self._polled_at > FULL_PAGE_SECONDS
+        self._polled_at = -inf
+        request = self._request() | {"returnImmediately": is_late}
         headers = {**self._verifier.event_headers(), "Accept-Encoding": "identity"}
         if self._errors:
-            request["setErrs"] = self._errors
             headers["Content-Language"] = "en"
         url = self._url or self._verifier.event_endpoint()
         content = json.dumps(request).encode()
@@ -148,16 +149,36 @@ class EventPoller:
         sets = document.get("sets")
         if not isinstance(sets, dict):
             raise FetchError("the response has no sets")
+        self._polled_at = time.monotonic()
+        self._has_more = document.get("moreAvailable") is True
+        if is_late or not self._unverified <= sets.keys():
+            # Another process may have acknowledged an event that this one did not take.
+            self._verifier.drop_caches()
+        elif self._has_more:
+            # One that is not in this response may have ended what is cached.
+            self._verifier.drop_answers()
+        return self._take_all(sets, request.get("ack", []))
+
+    def _request(self) -> dict[str, Any]:
+        request: dict[str, Any] = {"maxEvents": MAXIMUM_EVENTS}
+        left_seconds = self._acknowledge_after_seconds
+        if self._has_more:
+            left_seconds = min(left_seconds, FULL_PAGE_SECONDS)
+        until = time.monotonic() - left_seconds
+        acknowledged = [jti for jti, taken_at in self._taken.items() if taken_at <= until]
+        if acknowledged:
+            request["ack"] = acknowledged
+        if self._errors:
+            request["setErrs"] = self._errors
+        return request
+
+    def _take_all(self, sets: dict[str, Any], acknowledged: list[str]) -> int:
         self._errors = {}
+        self._unverified = set()
         for jti in acknowledged:
             del self._taken[jti]
         new = [jti for jti in sets if jti not in self._taken and jti not in acknowledged]
-        taken = sum(self._take(jti, sets[jti]) for jti in new)
-        self._has_more = document.get("moreAvailable") is True
-        if self._has_more:
-            # One that is not in this response may have ended what is cached.
-            self._verifier.drop_answers()
-        return taken
+        return sum(self._take(jti, sets[jti]) for jti in new)
 
     def _take(self, jti: str, token: object) -> bool:
         """Take an event; return False if it cannot be verified at present."""
@@ -168,6 +189,7 @@ class EventPoller:
             self._errors[jti] = {"err": error.code, "description": error.description}
         except EventUnavailableError:
             logger.warning("A security event cannot be verified: there is no key.")
+            self._unverified.add(jti)
             return False
         else:
             self._taken[jti] = time.monotonic()
