@@ -19,6 +19,8 @@ from flask.views import MethodView
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse as StarletteJson
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -145,8 +147,9 @@ def test_a_mounted_application_has_the_same_verifier(issuer, call, authz_proof_k
     assert call(app, "GET", "/mounted/link", headers=bound).status_code == 200
 
 
+@pytest.mark.parametrize("middleware", [[], [Middleware(GZipMiddleware)]], ids=["bare", "wrapped"])
 def test_a_mounted_application_that_is_protected_itself_has_its_own_verifier(
-    issuer, call, authz_proof_key
+    issuer, call, authz_proof_key, middleware
 ):
     """Its audience may be another one, and a proof is used once although there are two guards."""
     app, mounted = FastAPI(), FastAPI()
@@ -159,7 +162,7 @@ def test_a_mounted_application_that_is_protected_itself_has_its_own_verifier(
     other = "https://other.example"
     starlette_skin.protect(app, AsyncVerifier(issuer.url, DEFAULT_AUDIENCE))
     starlette_skin.protect(mounted, AsyncVerifier(issuer.url, other))
-    app.mount("/mounted", mounted)
+    app.router.routes.append(Mount("/mounted", mounted, middleware=middleware))
     path, url = "/mounted/link", f"{DEFAULT_AUDIENCE}/mounted/link"
     refused = call(app, "GET", path, headers=issuer.authorization(SCOPE))
     assert refused.status_code == 401

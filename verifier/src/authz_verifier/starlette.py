@@ -164,13 +164,16 @@ def _scopes_of(routes: Iterable[BaseRoute], scope: Scope) -> tuple[str, ...] | N
             endpoint = getattr(route, "endpoint", None)
             if endpoint is not None:
                 return scopes_of(endpoint)
-            if _has_verifier(getattr(route, "app", None)):
+            if _has_verifier(route):
                 return None
             return _scopes_of(_routes_within(route), {**scope, **child})
     return None
 
 
-def _has_verifier(app: object) -> bool:
+def _has_verifier(route: BaseRoute) -> bool:
+    """Return whether a mounted application is protected itself."""
+    # Starlette wraps `app` into the middleware of the mount.
+    app = getattr(route, "_base_app", getattr(route, "app", None))
     return isinstance(app, Starlette) and hasattr(app.state, "authz_verifier")
 
 
