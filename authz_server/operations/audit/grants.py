@@ -1,6 +1,7 @@
 """Reconstruct which clients could obtain a scope at a time in the past, from stored changes."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.scopes.models import Scope
-from authz_server.tokens.models import Programme, Stop
+from authz_server.tokens.models import Stop
 
 _BEGINNINGS = frozenset({"client.created", "client.registered"})
 _CHANGES = _BEGINNINGS | {
@@ -21,6 +22,9 @@ _CHANGES = _BEGINNINGS | {
     "client.disabled",
     "client.deleted",
 }
+_SERVER_DELETED = "resource_server.deleted"
+#: Changes of the resource server of a scope; that of a deleted one has no record of its own.
+_OWNERS = ("scope.added", "scope.assigned", _SERVER_DELETED)
 _CHUNK = 500
 
 
@@ -246,8 +250,27 @@ def _load_clients(
 
 def _find_stopped(session: Session, at: datetime) -> tuple[set[str], set[str]]:
     """Return the scopes and the clients that were stopped at the time."""
-    stopped = {
-        f"{stop.kind}:{stop.subject}"
+    scopes: set[str] = set()
+    clients: set[str] = set()
+    servers: set[str] = set()
+    for subject, members in _find_stops(session, at).items():
+        kind, _, name = subject.partition(":")
+        if kind == "resource-server":
+            servers.add(name)
+        scopes.update(members["scopes"])
+        clients.update(members["clients"])
+    if servers:
+        scopes |= _find_owned(session, servers, at)
+    return scopes, clients
+
+
+def _find_stops(session: Session, at: datetime) -> dict[str, Mapping[str, Sequence[str]]]:
+    """Return the scopes and clients of each stop at the time, as the stop itself had them.
+
+    A programme may have others since then, or be deleted.
+    """
+    stops: dict[str, Mapping[str, Sequence[str]]] = {
+        f"{stop.kind}:{stop.subject}": {"scopes": stop.scopes, "clients": stop.clients}
         for stop in session.scalars(select(Stop).where(Stop.created_at <= at))
     }
     since: set[str] = set()
@@ -256,19 +279,27 @@ def _find_stopped(session: Session, at: datetime) -> tuple[set[str], set[str]]:
     )
     for record in session.scalars(query.order_by(AuditRecord.at, AuditRecord.id)):
         if record.subject not in since and record.action == "stop.lifted":
-            stopped.add(record.subject)
+            lifted = record.detail["diff"]
+            stops[record.subject] = {name: lifted[name]["before"] for name in ("scopes", "clients")}
         since.add(record.subject)
-    scopes: set[str] = set()
-    clients: set[str] = set()
-    for kind, _, name in (each.partition(":") for each in stopped):
-        if kind == "scope":
-            scopes.add(name)
-        elif kind == "client":
-            clients.add(name)
-        elif kind == "resource-server":
-            owned = select(Scope.name).where(Scope.resource_server_id == name)
-            scopes.update(session.scalars(owned))
-        elif (programme := session.get(Programme, name)) is not None:
-            scopes.update(programme.scopes)
-            clients.update(programme.clients)
-    return scopes, clients
+    return stops
+
+
+def _find_owned(session: Session, servers: AbstractSet[str], at: datetime) -> set[str]:
+    """Return the scopes that resource servers owned at the time.
+
+    A scope without a record until then has its present owner: its records were purged.
+    """
+    query = select(Scope.name, Scope.resource_server_id)
+    owners: dict[str, str | None] = {name: owner for name, owner in session.execute(query)}  # noqa: C416 - typed rows
+    records = (
+        select(AuditRecord.subject, AuditRecord.action, AuditRecord.detail)
+        .where(AuditRecord.action.in_(_OWNERS), AuditRecord.at <= at)
+        .order_by(AuditRecord.at, AuditRecord.id)
+    )
+    for subject, action, detail in session.execute(records):
+        if action == _SERVER_DELETED:
+            owners |= {name: None for name, owner in owners.items() if owner == subject}
+        else:
+            owners[subject] = detail.get("resource_server_id")
+    return {name for name, owner in owners.items() if owner in servers}
