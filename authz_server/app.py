@@ -18,6 +18,7 @@ from authz_server.audit.restored_database import RestoreReadiness
 from authz_server.authorization_server import AuthorizationServer
 from authz_server.clients.counters.opening import open_counters
 from authz_server.clients.encryption_keys import EncryptionKeys
+from authz_server.clients.peppers import PepperReadiness
 from authz_server.database.orm import open_database
 from authz_server.database.sqlite import WriteCheck
 from authz_server.endpoints.access_log import AccessLog
@@ -79,9 +80,9 @@ class Application(Flask):
         maximum_body_bytes: the largest body of such a request.
         larger_bodies: the size in bytes of the largest body of other requests, by path, where it
             exceeds that of the settings.
-        access_log: writes a line for each request of a WSGI server; None: no access log. A worker
         slow_paths: the paths whose requests wait for other servers; a worker of ``serve`` answers
             them on threads of their own.
+        access_log: writes a line for each request of a WSGI server; None: no access log. A worker
             of ``serve`` calls ``wsgi_app`` and writes its own lines.
         errors: renders the refusals of messages that reach no endpoint; None: as OAuth errors.
     """
@@ -90,8 +91,8 @@ class Application(Flask):
     resources: Resources = NO_RESOURCES
     maximum_body_bytes: int = 0
     larger_bodies: Mapping[str, int] = MappingProxyType({})
-    access_log: AccessLog | None = None
     slow_paths: frozenset[str] = frozenset()
+    access_log: AccessLog | None = None
     errors: ErrorResponses | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -271,6 +272,7 @@ def create_health_application(
         services.key_rings,
         metrics.known_backends if metrics else KnownBackends,
     )
+    pepper = PepperReadiness(database, services.secrets.fingerprint, services.clock)
     own = {
         "database": services.feed.poll,
         "restored_database": RestoreReadiness(database, settings.audit.destination).require,
@@ -287,7 +289,7 @@ def create_health_application(
         health_blueprint(
             {**own, **(checks or {})},
             lambda: describe_interface(features, settings.g2p),
-            degradations=lambda: keys.degradations(degradations()),
+            degradations=lambda: keys.degradations([*pepper.degradations(), *degradations()]),
             metrics=metrics,
         )
     )

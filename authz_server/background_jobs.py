@@ -91,6 +91,7 @@ class Maintenance:
         settings: interval and batch size of the purge.
         clock: returns the present time.
         clock_guard: compares the clock with the uptime; None: trust the clock.
+        pepper_fingerprint: the fingerprint of the pepper, which a used secret was made with.
         audit_days: the days for which stored audit records are kept; 0: for ever.
 
     Attributes:
@@ -110,6 +111,7 @@ class Maintenance:
         refusals: RefusalRecorder,
         purge: Purge,
         purge_seconds: float,
+        pepper_fingerprint: str,
         secret_duties: SecretDuties | None = None,
         change_duties: ChangeDuties | None = None,
         event_pusher: EventPusher | None = None,
@@ -124,6 +126,7 @@ class Maintenance:
         self._tick_seconds = tick_seconds
         self.purge = purge
         self._purge_seconds = purge_seconds
+        self._pepper_fingerprint = pepper_fingerprint
         self._authenticator = authenticator
         self._refusals = refusals
         self._secret_duties = secret_duties
@@ -206,7 +209,11 @@ class Maintenance:
                 session.execute(
                     update(ClientSecret)
                     .where(ClientSecret.id == secret_id, older)
-                    .values(last_used_at=at, last_used_from=address[:64] or None)
+                    .values(
+                        last_used_at=at,
+                        last_used_from=address[:64] or None,
+                        pepper_fingerprint=self._pepper_fingerprint,
+                    )
                 )
 
     def _further_threads(self) -> Sequence[tuple[str, Callable[[], None]]]:

@@ -321,6 +321,7 @@ class ServerServices(Services):
             refusals=self.refusals,
             purge=self.purge,
             purge_seconds=self.settings.revocation.sweep_interval_seconds,
+            pepper_fingerprint=self.secrets.fingerprint,
             secret_duties=self.secret_duties,
             change_duties=self.change_duties,
             event_pusher=self.event_pusher,

@@ -27,6 +27,7 @@ _COLUMNS = {
     "uses_left": "Uses left",
     "ends_at": "Ends",
     "last_used_at": "Last used",
+    "pepper_fingerprint": "Pepper",
     "scopes": "Scopes",
 }
 

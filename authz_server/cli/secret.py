@@ -46,6 +46,7 @@ _COLUMNS = {
     "ends_at": "Ends",
     "last_used_at": "Last used",
     "last_used_from": "From",
+    "pepper_fingerprint": "Pepper",
 }
 _DUE_COLUMNS = {
     "id": "Id",
@@ -56,6 +57,7 @@ _DUE_COLUMNS = {
     "last_used_at": "Last used",
     "last_used_from": "From",
     "replaced": "Replaced",
+    "other_pepper": "Other pepper",
 }
 
 
@@ -233,7 +235,9 @@ def _due(noun: Noun) -> click.Command:
         help=f"""List the secrets of all {noun.name}s that end soon.
 
         A secret is replaced if another one works longer, and it was not used since that one was
-        added. The secrets of disabled and expired {noun.name}s are left out.
+        added. A secret that was made with another pepper than that of the settings works no more,
+        and is listed with any end, or none. The secrets of disabled and expired {noun.name}s are
+        left out.
         """,
         example=f"authz-server {noun.command} secret due --within 30d",
     )
@@ -261,7 +265,9 @@ def _list(noun: Noun) -> click.Command:
         remote=True,
         help=f"""List the secrets of a {noun.name}.
 
-        Ended secrets are listed too. The value of a secret is never shown again.
+        Ended secrets are listed too. The value of a secret is never shown again. The fingerprint
+        of the pepper is not known of a secret that an earlier release made and that was not used
+        since.
         """,
         example=f"authz-server {noun.command} secret list {noun.example}",
     )

@@ -58,6 +58,7 @@ def require_prepared(settings: Settings) -> None:
     _warn_of_faults(settings)
     try:
         preflight.require_prepared(settings)
+        _warn(preflight.check_pepper, settings)
     except with_driver_error(OperationalError, StoreUnavailable, name="OperationalError") as error:
         if settings.database.parts.is_sqlite or find_unfitness(error):
             raise
@@ -68,8 +69,12 @@ def require_prepared(settings: Settings) -> None:
 def _warn_of_faults(settings: Settings) -> None:
     for fault in preflight.find_faults(settings):
         logger.warning("what depends on this setting is refused until it is mended: %s", fault)
+    _warn(preflight.check_counts, settings)
+
+
+def _warn(check: preflight.Check, settings: Settings) -> None:
     try:
-        preflight.check_counts(settings)
+        check(settings)
     except SettingsError as error:
         logger.warning("%s", error)
 

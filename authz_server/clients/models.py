@@ -66,6 +66,8 @@ class ClientSecret(Base):
     ends_when_unused_seconds: Mapped[int | None]
     # When its end was last announced.
     warned_at: Mapped[datetime | None]
+    # Of the pepper with which the record was made; None: not known.
+    pepper_fingerprint: Mapped[str | None] = mapped_column(String(16))
 
     client: Mapped[Client] = relationship(back_populates="secrets")
 

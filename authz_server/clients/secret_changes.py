@@ -20,10 +20,13 @@ class PreparedSecret:
     Attributes:
         id: its id.
         record: the record that verifies it.
+        pepper_fingerprint: the fingerprint of the pepper with which the record was made; None: it
+            may have been replaced since.
     """
 
     id: str
     record: str = field(repr=False)
+    pepper_fingerprint: str | None = None
 
     @property
     def is_imported(self) -> bool:
@@ -65,7 +68,8 @@ class SecretChanges(Registrations):
             raise InvalidChangeError("expires_at: it lies in the past")
         if prepared is None:
             record, generated = self._new_record(client, imported_secret)
-            prepared = PreparedSecret(system_random.token_hex(8), record)
+            fingerprint = self._secrets.fingerprint
+            prepared = PreparedSecret(system_random.token_hex(8), record, fingerprint)
         else:
             record, generated = prepared.record, ""
         imported = prepared.is_imported
@@ -77,6 +81,7 @@ class SecretChanges(Registrations):
             description=validation.require_text("description", description, may_be_empty=True),
             created_at=now,
             expires_at=expires_at,
+            pepper_fingerprint=prepared.pepper_fingerprint,
         )
         client.secrets.append(secret)
         detail = {"secret_id": secret.id, "imported": imported}

@@ -42,11 +42,13 @@ class SecretScheme:
 
     Attributes:
         argon2_concurrency: as given.
+        fingerprint: 16 hex digits that identify the pepper, from which it cannot be found.
     """
 
     def __init__(self, pepper: bytes, argon2_concurrency: int) -> None:
         self._pepper = pepper
         self.argon2_concurrency = argon2_concurrency
+        self.fingerprint = self.digest(b"fingerprint of the pepper\0")[:8].hex()
 
     def digest(self, secret: bytes) -> bytes:
         """Return HMAC-SHA256(pepper, secret), 32 bytes."""

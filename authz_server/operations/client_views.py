@@ -21,6 +21,7 @@ class SecretView:
         last_used_from: the IP address of the sender of that request.
         ends_when_unused_seconds: it ends when it has not been used for this time; None: it does
             not end so.
+        pepper_fingerprint: the fingerprint of the pepper with which it was made; None: not known.
     """
 
     id: str
@@ -32,6 +33,7 @@ class SecretView:
     last_used_at: datetime | None
     last_used_from: str | None
     ends_when_unused_seconds: int | None
+    pepper_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,4 +114,5 @@ def describe_secret(secret: ClientSecret, now: datetime) -> SecretView:
         last_used_at=secret.last_used_at,
         last_used_from=secret.last_used_from,
         ends_when_unused_seconds=secret.ends_when_unused_seconds,
+        pepper_fingerprint=secret.pepper_fingerprint,
     )

@@ -16,7 +16,7 @@ from authz_server.operations.installation_options import (
 from authz_server.operations.keys.first_keys import create_missing_keys
 from authz_server.operations.private_files import without_line_break, write_private_file
 from authz_server.operations.scopes import import_g2p_connect
-from authz_server.operations.settings import SettingsWarning, find_warnings
+from authz_server.operations.settings import SettingsWarning, find_warnings, warn_of_pepper
 from authz_server.operations.settings_template import Answers, render_settings
 from authz_server.settings import Settings, SettingsError, load_settings
 
@@ -90,7 +90,7 @@ def install(
     steps += _prepare_database(settings, actor=actor, import_catalogue=import_catalogue)
     return Installation(
         steps=tuple(steps),
-        warnings=find_warnings(settings),
+        warnings=find_warnings(settings) + warn_of_pepper(settings),
         differences=tuple(options.differences(settings, config)) if answers is None else (),
     )
 

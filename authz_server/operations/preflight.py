@@ -15,6 +15,7 @@ from authz_server.audit.destination import require_destination
 from authz_server.audit.restored_database import require_not_restored
 from authz_server.clients.counters.opening import open_redis
 from authz_server.clients.counters.shared import StoreError
+from authz_server.clients.peppers import count_secrets, require_own_pepper
 from authz_server.database.errors import describe_failure, find_sentence, with_driver_error
 from authz_server.database.schema import opened_database, require_schema
 from authz_server.errors import OAuthError, OperatorError
@@ -103,6 +104,23 @@ def check_counts(settings: Settings) -> None:
     except StoreError as error:
         problem = f"the counts fail ({redact(str(error))}): each process counts for itself"
         raise SettingsError(problem, key="clients.redis_url") from error
+
+
+def check_pepper(settings: Settings) -> None:
+    """Require the pepper of the stored secrets; with another one, clients with keys go on.
+
+    Raises:
+        SettingsError: secrets were made with another pepper, and none with this one.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    with _parts(settings) as services, services.database.reading() as session:
+        require_own_pepper(session, services.secrets.fingerprint, services.clock())
+
+
+def count_of_other_pepper(settings: Settings) -> int:
+    """Return how many secrets were made with another pepper, and have not ended."""
+    with _parts(settings) as services, services.database.reading() as session:
+        return count_secrets(session, services.secrets.fingerprint, services.clock())[1]
 
 
 def _check_faults(settings: Settings) -> list[str]:
@@ -284,7 +302,7 @@ def _check_restored(settings: Settings) -> None:
 #: The checks of what the settings name on this machine.
 _FILES = (check_tls, check_trust, _check_provider, _check_audit)
 #: The checks of what is in the database.
-_STORED = (_check_keys, _check_rings, _check_rings_of_servers, _check_restored)
+_STORED = (_check_keys, check_pepper, _check_rings, _check_rings_of_servers, _check_restored)
 
 
 @contextmanager

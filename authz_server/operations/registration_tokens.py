@@ -30,6 +30,7 @@ class RegistrationTokenView:
         uses_left: the number of registrations that it still permits.
         ends_at: the time at which it ends or ended.
         last_used_at: the time of its last use; None: never.
+        pepper_fingerprint: the fingerprint of the pepper with which it was made; None: not known.
     """
 
     id: str
@@ -42,6 +43,7 @@ class RegistrationTokenView:
     created_at: datetime
     ends_at: datetime
     last_used_at: datetime | None
+    pepper_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,4 +182,5 @@ def _describe(row: InitialAccessToken, now: datetime) -> RegistrationTokenView:
         created_at=row.created_at,
         ends_at=ends_at,
         last_used_at=row.last_used_at,
+        pepper_fingerprint=row.pepper_fingerprint,
     )

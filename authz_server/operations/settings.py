@@ -4,8 +4,14 @@ from dataclasses import dataclass
 
 from authz_server.database.schema import opened_database
 from authz_server.operations.clients import find_unowned_scopes
-from authz_server.operations.preflight import find_occupied, find_problems, find_unknown_names
-from authz_server.settings import Settings
+from authz_server.operations.preflight import (
+    check_pepper,
+    count_of_other_pepper,
+    find_occupied,
+    find_problems,
+    find_unknown_names,
+)
+from authz_server.settings import Settings, SettingsError
 
 _NAMED_SCOPES = 10
 
@@ -61,6 +67,7 @@ def check_settings(settings: Settings, *, offline: bool = False) -> SettingsRepo
         )
     if not offline and not problems:
         warnings += _warn_of_unowned_scopes(settings)
+        warnings += _warn_of_other_pepper(settings)
         warnings += tuple(SettingsWarning(*found) for found in find_unknown_names(settings))
     return SettingsReport(problems=tuple(problems), warnings=warnings)
 
@@ -92,3 +99,29 @@ def _warn_of_unowned_scopes(settings: Settings) -> tuple[SettingsWarning, ...]:
     named += f" and {len(unowned) - _NAMED_SCOPES} more" if len(unowned) > _NAMED_SCOPES else ""
     problem = f"Clients were granted {named}, which no resource server owns: requests are refused."
     return (SettingsWarning("scopes", problem, "`authz-server scope assign` gives them one."),)
+
+
+def warn_of_pepper(settings: Settings) -> tuple[SettingsWarning, ...]:
+    """Return a warning if the secrets in the database were all made with another pepper.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    try:
+        check_pepper(settings)
+    except SettingsError as error:
+        return (SettingsWarning(error.key, f"{error.problem}.", error.remedy),)
+    return ()
+
+
+def _warn_of_other_pepper(settings: Settings) -> tuple[SettingsWarning, ...]:
+    number = count_of_other_pepper(settings)
+    if not number:
+        return ()
+    return (
+        SettingsWarning(
+            "clients.secret_pepper",
+            f"Another pepper made some of the secrets ({number}): they are refused.",
+            "`authz-server client secret due` lists them.",
+        ),
+    )

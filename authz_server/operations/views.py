@@ -19,11 +19,13 @@ View = TypeVar("View")
 #: Fields that change with every other change.
 _DERIVED = frozenset({"updated_at"})
 #: Members that differ with every change, or without one.
-_NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from"})
+_NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from", "pepper_fingerprint"})
 #: Members that differ without a change of the item.
 _VOLATILE = frozenset(
     {
         *("last_used_at", "last_used_from", "works", "loaded_at", "age_seconds", "uses_left"),
+        # Known once a secret has been used.
+        "pepper_fingerprint",
         # Of an event stream.
         *("pending", "unread", "undelivered", "failures", "last_error", "retry_at", "delivered_at"),
     }

@@ -115,6 +115,7 @@ def maintenance(parts):
             guard=None,
         ),
         purge_seconds=RevocationSettings().sweep_interval_seconds,
+        pepper_fingerprint="0123456789abcdef",
         checkpoints=Checkpoints(parts),
     )
     yield maintenance

@@ -6,7 +6,12 @@ from typing import Any
 import msgspec
 
 #: Members that differ with every change, or without one.
-_NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from", "works", "age_seconds"})
+_NOT_COMPARED = frozenset(
+    {
+        *("updated_at", "last_used_at", "last_used_from", "works", "age_seconds"),
+        "pepper_fingerprint",
+    }
+)
 
 
 def changes_of(diff: object) -> tuple[dict[str, Any], ...]:

@@ -23,8 +23,8 @@ from authz_server.errors import NotFoundError
 from authz_server.operations.client_secrets import add_secret, end_secret, list_secrets
 from authz_server.operations.client_views import SecretView
 from authz_server.operations.secret_rotation import (
-    DueSecret,
     list_due_secrets,
+    order_of,
     rotate_secret,
 )
 
@@ -111,11 +111,14 @@ class SecretResources:
         return call.page(sorted(found, key=_id), _id, whole=True)
 
     def list_due(self, call: Call) -> Reply:
-        """Answer a page of the secrets that end soon, the first one first."""
+        """Answer a page of the secrets that end soon, the first one first.
+
+        Before them stand those that were made with another pepper.
+        """
         query: DueQuery = call.query
         within = timedelta(seconds=query.within_seconds)
         found = list_due_secrets(call.services, kind=self._kind, within=within)
-        return call.page(found, _end_of, whole=True)
+        return call.page(found, order_of, whole=True)
 
     def load(self, call: Call) -> SecretView:
         """Return the secret of the path; in a change, its client is locked."""
@@ -204,7 +207,3 @@ class SecretResources:
 
 
 _id: Callable[[SecretView], str] = lambda secret: secret.id  # noqa: E731 - used as a key
-
-
-def _end_of(due: DueSecret) -> str:
-    return f"{due.ends_at.isoformat()} {due.id} {due.secret_id}"

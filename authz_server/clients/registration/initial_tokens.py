@@ -112,10 +112,12 @@ class InitialAccessTokens:
         token = "" if prepared else generate_secret()
         if prepared is None:
             digest = self._secrets.digest(token.encode()).hex()
-            prepared = PreparedSecret(system_random.token_hex(8), digest)
+            fingerprint = self._secrets.fingerprint
+            prepared = PreparedSecret(system_random.token_hex(8), digest, fingerprint)
         row = InitialAccessToken(
             id=prepared.id,
             digest=prepared.record,
+            pepper_fingerprint=prepared.pepper_fingerprint,
             description=validation.require_text("description", description, may_be_empty=True),
             organisation=validation.require_text("organisation", organisation, may_be_empty=True),
             scopes=self._canonical(session, validation.require_list("scopes", scopes)),
@@ -160,7 +162,11 @@ class InitialAccessTokens:
         row = session.scalars(
             update(table)
             .where(self._is_usable(token, now))
-            .values(uses_left=table.uses_left - 1, last_used_at=now)
+            .values(
+                uses_left=table.uses_left - 1,
+                last_used_at=now,
+                pepper_fingerprint=self._secrets.fingerprint,
+            )
             .returning(table)
         ).one_or_none()
         if row is None:

@@ -25,6 +25,7 @@ class InitialAccessToken(Base):
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+    pepper_fingerprint: Mapped[str | None] = mapped_column(String(16))
 
 
 class Registration(Base):
@@ -42,6 +43,7 @@ class Registration(Base):
         ForeignKey("client.id", ondelete="CASCADE"), primary_key=True
     )
     token_digest: Mapped[str] = mapped_column(String(64))
+    pepper_fingerprint: Mapped[str | None] = mapped_column(String(16))
     granted_by: Mapped[str] = mapped_column(String(200))
     permitted_scopes: Mapped[list[str]]
     permitted_grant_types: Mapped[list[str]]

@@ -136,6 +136,7 @@ class RegistrationService:
         registration = Registration(
             client_id=client.id,
             token_digest=self._digest(token),
+            pepper_fingerprint=self._secrets.fingerprint,
             granted_by=grantor.actor,
             permitted_scopes=list(grantor.scopes),
             permitted_grant_types=list(grantor.grant_types),
@@ -217,6 +218,7 @@ class RegistrationService:
         self._limits.require_fitting_key(client)
         new_token = generate_secret()
         registration.token_digest = self._digest(new_token)
+        registration.pepper_fingerprint = self._secrets.fingerprint
         registration.registered_scopes = list(client.allowed_scopes)
         registration.registered_grant_types = list(client.grant_types)
         registration.registered = describe_registered(client, metadata, earlier)

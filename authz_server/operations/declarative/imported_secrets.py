@@ -67,5 +67,7 @@ def hash_imports(
     for (section, name), secret in imports.items():
         with declaration.at(section, name):
             record = services.secrets.import_record(secret)
-        hashed[name] = PreparedSecret(system_random.token_hex(8), record)
+        hashed[name] = PreparedSecret(
+            system_random.token_hex(8), record, services.secrets.fingerprint
+        )
     return hashed

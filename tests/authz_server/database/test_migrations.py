@@ -263,3 +263,34 @@ def test_what_clients_are_found_by_is_filled_and_kept(schema: Schema):
     schema.run("UPDATE client SET name = 'C'")
     schema.upgrade("0022")
     assert found()[0] == ("new", "new\nc\noffice")
+
+
+def test_the_pepper_of_earlier_secrets_is_not_known(schema: Schema):
+    """A node of the release before adds further ones; a downgrade keeps the secrets."""
+    schema.upgrade("0022")
+    schema.run(
+        "INSERT INTO client (id, kind, name, organisation, enabled, authentication_method,"
+        " grant_types, allowed_scopes, default_scopes, allowed_resource_servers, permissions,"
+        " created_at, updated_at) VALUES ('a', 'client', 'A', '', true, 'client_secret', '[]',"
+        " '[]', '[]', '[]', '[]', :at, :at)",
+        at=schema.written(AT),
+    )
+
+    def add(secret_id: str) -> None:
+        schema.run(
+            "INSERT INTO client_secret (id, client_id, record, description, created_at)"
+            " VALUES (:id, 'a', 'hmac-sha256$', '', :at)",
+            id=secret_id,
+            at=schema.written(AT),
+        )
+
+    add("before")
+    schema.upgrade("0023")
+    add("later")
+    rows = schema.run("SELECT id, pepper_fingerprint FROM client_secret ORDER BY id")
+    assert rows == [("before", None), ("later", None)]
+    for table in ("initial_access_token", "client_registration"):
+        assert schema.run(f"SELECT pepper_fingerprint FROM {table}") == []  # noqa: S608
+    schema.downgrade("0022")
+    assert schema.run("SELECT id FROM client_secret ORDER BY id") == [("before",), ("later",)]
+    schema.upgrade("head")
