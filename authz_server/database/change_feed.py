@@ -22,7 +22,7 @@ from authz_server.errors import OAuthError
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["client", "scope", "cut_off", "key", "stop", "stream"]
+Kind = Literal["client", "scope", "cut_off", "key", "stop", "stream", "token"]
 
 # The key in ``session.info`` of the changes that are recorded later.
 _DEFERRED = "deferred_changes"

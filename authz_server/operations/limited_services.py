@@ -103,7 +103,10 @@ class _LimitedServices:
 
 
 class ReachMemory:
-    """Memory of what lies within the limits of callers, which is read again after a change."""
+    """Memory of what lies within the limits of callers, which is read again after a change.
+
+    Every act that brings something within limits records a change of the feed.
+    """
 
     def __init__(self) -> None:
         self._known: dict[_Key, tuple[int | None, Reach]] = {}

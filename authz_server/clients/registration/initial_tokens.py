@@ -13,6 +13,7 @@ from authz_server.clients import validation
 from authz_server.clients.registration.models import InitialAccessToken
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.secrets import SecretScheme, generate_secret
+from authz_server.database.change_feed import record_change
 from authz_server.errors import InvalidChangeError, NotFoundError
 
 MAXIMUM_USES = 10_000
@@ -128,6 +129,8 @@ class InitialAccessTokens:
         )
         session.add(row)
         self._audit(session, actor, "registration.token_created", row)
+        # Every node reads again what lies within the limits of administrators.
+        record_change(session, "token", row.id)
         return row, token
 
     def list_all(self, session: Session) -> Sequence[InitialAccessToken]:

@@ -36,9 +36,17 @@ def test_a_limited_caller_has_its_own_streams_and_tokens(ours, limits):
     assert other.status == 404
     tokens = ours.perform(caller, "GET", "/registration-tokens").body["items"]
     assert [each["description"] for each in tokens] == ["Own"]
+    created = {"action": "registration.token_created"}
+    before = ours.perform(caller, "GET", "/audit", query=created).body["items"]
     new = {"expires_at": UNTIL, "scopes": ["mine/read"]}
     own = ours.perform(caller, "POST", "/registration-tokens", body=new)
     assert own.status == 201, own.body
+    # Her own act is among them at once, though the list was read before it.
+    after = ours.perform(caller, "GET", "/audit", query=created).body["items"]
+    assert [each["subject"] for each in after] == [
+        own.body["id"],
+        *(each["subject"] for each in before),
+    ]
     beyond = {**new, "scopes": ["alien/read"], "organisation": "alien"}
     assert ours.perform(caller, "POST", "/registration-tokens", body=beyond).status in {
         403,
