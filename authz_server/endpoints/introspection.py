@@ -3,13 +3,11 @@
 from functools import partial
 from typing import Any
 
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
-
 from authz_server.audit.events import IntrospectionRefused, SignatureMade
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.encryption_keys import EncryptionKeys
 from authz_server.clients.fetching import FetchError
+from authz_server.endpoints.preferences import read_qualities
 from authz_server.endpoints.protocol import EndpointParts, Exchange, ProtocolEndpoint
 from authz_server.endpoints.responses import Answer, private_answer, private_bytes
 from authz_server.errors import OAuthError
@@ -20,7 +18,8 @@ from keys.errors import KeysError
 
 _INACTIVE: dict[str, Any] = {"active": False}
 JWT_TYPE = "application/token-introspection+jwt"
-_JSON_TYPE = "application/json"
+#: The ranges that hold JSON, the most specific first (RFC 9110, 12.5.1).
+_JSON_RANGES = ("application/json", "application/*", "*/*")
 
 
 class IntrospectionEndpoint(ProtocolEndpoint):
@@ -98,7 +97,7 @@ def _wants_jwt(accept: str | None) -> bool:
     """Return whether ``accept`` names the signed form and prefers it."""
     if accept is None or JWT_TYPE not in accept.lower():
         return False
-    accepted = parse_accept_header(accept, MIMEAccept)
-    return (
-        accepted.quality(JWT_TYPE) > 0 and accepted.best_match([JWT_TYPE, _JSON_TYPE]) == JWT_TYPE
-    )
+    qualities = read_qualities(accept)
+    signed = qualities.get(JWT_TYPE, 0.0)
+    plain = (qualities[each] for each in _JSON_RANGES if each in qualities)
+    return signed > 0 and signed >= next(plain, 0.0)

@@ -5,17 +5,16 @@ A catalogue is a TOML file named after its language tag, with one sentence for e
 to them or replaces their sentences.
 """
 
-import re
 import tomllib
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+from authz_server.endpoints.preferences import read_qualities
 from authz_server.errors import REASONS
 
 _MAXIMUM_HEADER_CHARACTERS = 200
-_QUALITY = re.compile(r"[qQ]=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
 
 class MessageCatalogue:
@@ -66,14 +65,8 @@ def pick_language(accept_language: str, known: Container[str], default: str) -> 
         known: the tags of the languages, in lower case.
         default: returned if the header names none of them.
     """
-    ranges: list[tuple[float, int, str]] = []
-    for position, part in enumerate(accept_language.split(",")):
-        tag, _, parameter = part.partition(";")
-        match = _QUALITY.fullmatch(parameter.strip()) if parameter else None
-        quality = float(match[1]) if match else (0.0 if parameter else 1.0)
-        if quality > 0:
-            ranges.append((-quality, position, tag.strip().lower()))
-    for _, _, tag in sorted(ranges):
+    qualities = {tag: each for tag, each in read_qualities(accept_language).items() if each}
+    for tag in sorted(qualities, key=lambda each: -qualities[each]):
         # RFC 4647, 3.4: lookup removes subtags from the end.
         while tag:
             if tag in known:

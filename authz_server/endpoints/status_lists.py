@@ -8,6 +8,7 @@ import msgspec
 from flask import Flask, Response, request
 
 from authz_server.endpoints.discovery import cacheable
+from authz_server.endpoints.preferences import read_qualities
 from authz_server.endpoints.responses import new_request_id
 from authz_server.errors import OAuthError
 from authz_server.tokens.status_lists.publication import STATUS_LIST_TYPE, StatusLists
@@ -46,7 +47,7 @@ class StatusListEndpoint:
             raise OAuthError("not_found")
         seconds = self._lists.settings.ttl_seconds
         # draft-ietf-oauth-status-list, 8.2
-        is_gzip = request.accept_encodings.best_match(["gzip", "identity"]) == "gzip"
+        is_gzip = _prefers_gzip(request.headers.get("Accept-Encoding", ""))
         body, etag = (
             (found.pack(), f'{found.etag[:-1]}-gzip"') if is_gzip else (found.token, found.etag)
         )
@@ -62,6 +63,14 @@ class StatusListEndpoint:
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         seconds = self._lists.settings.ttl_seconds
         return cacheable(body, etag, "application/json", seconds, self._hosts)
+
+
+def _prefers_gzip(accept_encoding: str) -> bool:
+    """Return whether a client takes gzip at least as gladly as no encoding."""
+    qualities = read_qualities(accept_encoding)
+    others = qualities.get("*", 0.0)
+    gzip = qualities.get("gzip", others)
+    return gzip > 0 and gzip >= qualities.get("identity", others)
 
 
 def _without_history() -> Response:
