@@ -13,7 +13,7 @@ from authz_server.clients.registrations import is_resource_server
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.validation import require_text
 from authz_server.database.operators import Operator, OperatorRole
-from authz_server.errors import ConflictError, InvalidChangeError
+from authz_server.errors import ConflictError, InvalidChangeError, OperatorError
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.permissions import Limits, Role, make_limits, roles_of
 from authz_server.operations.views import revision_of
@@ -21,6 +21,17 @@ from authz_server.settings.approvals import CHANGE_ROLE
 
 SECURITY_OFFICER = "security-officer"
 _MAXIMUM_LIMITS = 200
+
+
+class OwnOperatorError(OperatorError):
+    """Operators change their own roles, or disable or delete themselves.
+
+    Args:
+        act: the act in the third person, with its object.
+    """
+
+    def __init__(self, act: str) -> None:
+        super().__init__(f"Another operator {act}.")
 
 
 def list_roles(services: Services) -> tuple[Role, ...]:
@@ -233,6 +244,21 @@ def _require_mergeable(known: Mapping[str, Role], roles: Sequence[AssignedRole])
                 f"roles: {one.role} and {other.role} both permit {min(shared)}; limit both by"
                 " resource servers, or both by organisations"
             )
+
+
+def require_other_operator(row: Operator, acting_operator: str, act: str) -> None:
+    """Refuse an act of an operator on herself.
+
+    Args:
+        row: the operator that the act concerns.
+        acting_operator: the id of the operator that acts; empty for others.
+        act: as for :class:`OwnOperatorError`.
+
+    Raises:
+        OwnOperatorError: both are the same.
+    """
+    if acting_operator and row.id == acting_operator:
+        raise OwnOperatorError(act)
 
 
 def require_another_officer(session: Session, row: Operator) -> None:

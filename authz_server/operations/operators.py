@@ -24,7 +24,7 @@ from authz_server.database.operators import (
     OperatorEnrolment,
     OperatorRole,
 )
-from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OperatorError
+from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.enrolment import (
     VALID_FOR,
     enrolment_link,
@@ -41,19 +41,13 @@ from authz_server.operations.operator_roles import (
     plain_roles,
     replace_roles,
     require_another_officer,
+    require_other_operator,
 )
 from authz_server.operations.permissions import Grant, make_grants, roles_of
 from authz_server.operations.views import record_diff, record_difference
 
 _NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
 _ID_BYTES = 8
-
-
-class OwnRolesError(OperatorError):
-    """An operator changes her own roles."""
-
-    def __init__(self) -> None:
-        super().__init__("Another operator changes your roles.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,14 +227,13 @@ def update_operator(
     Raises:
         NotFoundError: there is no such operator.
         InvalidChangeError: a value breaks a rule.
-        OwnRolesError: it is the acting operator.
+        OwnOperatorError: it is the acting operator.
         ConflictError: it is the last enabled security officer.
     """
     now = services.corrected_clock()
     with services.transaction() as session:
         row = _locked(session, operator)
-        if acting_operator and row.id == acting_operator:
-            raise OwnRolesError
+        require_other_operator(row, acting_operator, "changes your roles")
         wanted = tuple(roles)
         if SECURITY_OFFICER not in {each.role for each in wanted}:
             require_another_officer(session, row)
@@ -259,7 +252,7 @@ def update_operator(
 
 
 def set_operator_enabled(
-    services: Services, operator: str, *, actor: str, enabled: bool
+    services: Services, operator: str, *, actor: str, enabled: bool, acting_operator: str = ""
 ) -> OperatorView:
     """Enable or disable an operator; to disable ends all sessions and links at once.
 
@@ -270,9 +263,11 @@ def set_operator_enabled(
         operator: the id or the name.
         actor: the recorded actor.
         enabled: the new state.
+        acting_operator: as for :func:`update_operator`.
 
     Raises:
         NotFoundError: there is no such operator.
+        OwnOperatorError: the acting operator would be disabled.
         ConflictError: it is the last enabled security officer.
     """
     now = services.corrected_clock()
@@ -280,6 +275,7 @@ def set_operator_enabled(
         row = _locked(session, operator)
         before = _describe(services, session, row)
         if not enabled:
+            require_other_operator(row, acting_operator, "disables you")
             require_another_officer(session, row)
             _end_sessions(session, row.id)
         if row.enabled != enabled:
@@ -293,15 +289,19 @@ def set_operator_enabled(
         return after
 
 
-def delete_operator(services: Services, operator: str, *, actor: str) -> None:
+def delete_operator(
+    services: Services, operator: str, *, actor: str, acting_operator: str = ""
+) -> None:
     """Delete an operator with the roles, passkeys and sessions.
 
     Raises:
         NotFoundError: there is no such operator.
+        OwnOperatorError: it is the acting operator.
         ConflictError: it is the last enabled security officer.
     """
     with services.transaction() as session:
         row = _locked(session, operator)
+        require_other_operator(row, acting_operator, "deletes you")
         require_another_officer(session, row)
         before = _describe(services, session, row)
         _end_sessions(session, row.id)

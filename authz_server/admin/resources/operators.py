@@ -201,7 +201,12 @@ def disable(call: Call) -> Reply:
 
 def remove(call: Call) -> Reply:
     """Delete an operator with the roles, passkeys and sessions."""
-    delete_operator(call.services, call.parameters["operator"], actor=call.caller.actor)
+    delete_operator(
+        call.services,
+        call.parameters["operator"],
+        actor=call.caller.actor,
+        acting_operator=call.caller.operator_id,
+    )
     return Reply(None)
 
 
@@ -221,7 +226,11 @@ def log_out(call: Call) -> Reply:
 
 def _switch(call: Call, *, enabled: bool) -> Reply:
     switched = set_operator_enabled(
-        call.services, call.parameters["operator"], actor=call.caller.actor, enabled=enabled
+        call.services,
+        call.parameters["operator"],
+        actor=call.caller.actor,
+        enabled=enabled,
+        acting_operator=call.caller.operator_id,
     )
     return Reply(switched)
 

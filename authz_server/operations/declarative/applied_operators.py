@@ -9,12 +9,16 @@ from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.database.operators import Operator, OperatorRole
+from authz_server.errors import InvalidChangeError
 from authz_server.operations.declarative.application import Application
-from authz_server.operations.declarative.document import DeclaredOperator, DeclaredRole
+from authz_server.operations.declarative.document import (
+    Declaration,
+    DeclaredOperator,
+    DeclaredRole,
+)
 from authz_server.operations.declarative.plan import Act, FieldChange, PlannedChange, compare
 from authz_server.operations.operator_roles import SECURITY_OFFICER, AssignedRole
 from authz_server.operations.operators import (
-    OwnRolesError,
     create_operator,
     delete_operator,
     set_operator_enabled,
@@ -38,17 +42,14 @@ class OperatorStep:
         self._session = session
         self._application = application
         self._actor = application.actor
-        self._declared = {
-            # As names are stored.
-            unicodedata.normalize("NFC", name): (name, entry)
-            for name, entry in application.declaration.operators.items()
-        }
+        self._declared = _by_stored_name(application.declaration)
 
     def bring_up_to_date(self) -> list[PlannedChange]:
         """Add operators, and change their roles and states; return the changes.
 
         Raises:
-            OwnRolesError: the acting operator's roles would change.
+            InvalidChangeError: a value breaks a rule, or a name stands twice.
+            OwnOperatorError: the acting operator's roles would change, or she would be disabled.
             ConflictError: the last enabled security officer would be lost.
         """
         if not self._declared:
@@ -85,12 +86,17 @@ class OperatorStep:
                 acting_operator=self._application.acting_operator,
             )
         if entry.enabled is not None and entry.enabled != was_enabled:
-            self._require_other(row)
             fields += self._switch(row.id, enabled=entry.enabled)
         return self._planned("change", name, fields) if fields else None
 
     def _switch(self, operator: str, *, enabled: bool) -> tuple[FieldChange, ...]:
-        set_operator_enabled(self._services, operator, actor=self._actor, enabled=enabled)
+        set_operator_enabled(
+            self._services,
+            operator,
+            actor=self._actor,
+            enabled=enabled,
+            acting_operator=self._application.acting_operator,
+        )
         return (FieldChange(path="enabled", before=not enabled, after=enabled),)
 
     def _planned(self, act: Act, name: str, fields: tuple[FieldChange, ...] = ()) -> PlannedChange:
@@ -101,7 +107,7 @@ class OperatorStep:
         """Delete the operators that the files do not have; return the changes.
 
         Raises:
-            OwnRolesError: the acting operator is one of them.
+            OwnOperatorError: the acting operator is one of them.
             ConflictError: the last enabled security officer is one of them.
         """
         if "operators" not in self._application.declaration.sections:
@@ -111,15 +117,31 @@ class OperatorStep:
         changes = []
         for row in others:
             with self._application.declaration.at("operators", row.name):
-                self._require_other(row)
                 name = row.name
-                delete_operator(self._services, row.id, actor=self._actor)
+                delete_operator(
+                    self._services,
+                    row.id,
+                    actor=self._actor,
+                    acting_operator=self._application.acting_operator,
+                )
             changes.append(self._planned("remove", name))
         return changes
 
-    def _require_other(self, row: Operator) -> None:
-        if row.id == self._application.acting_operator:
-            raise OwnRolesError
+
+def _by_stored_name(declaration: Declaration) -> dict[str, tuple[str, DeclaredOperator]]:
+    """Return the name in the file and the entry of each operator, by the name as it is stored.
+
+    Raises:
+        InvalidChangeError: two entries have the same one.
+    """
+    found: dict[str, tuple[str, DeclaredOperator]] = {}
+    for name, entry in declaration.operators.items():
+        stored = unicodedata.normalize("NFC", name)
+        if stored in found:
+            with declaration.at("operators", name):
+                raise InvalidChangeError("the name stands twice, in two forms of Unicode")
+        found[stored] = name, entry
+    return found
 
 
 def read_operators(session: Session) -> dict[str, dict[str, Any]]:

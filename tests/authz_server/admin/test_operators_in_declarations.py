@@ -36,18 +36,26 @@ def apply(desk, caller, text, **members):
     return desk.perform(caller, "POST", PATH, body=body_of(text, **members))
 
 
-def test_nobody_changes_or_removes_herself_by_a_file(desk, site):
+def test_nobody_changes_disables_or_removes_herself(desk, site):
+    """By a file as by the single acts, though there is another security officer."""
     own_id = site.get("/operators/ada").json["id"]
     ada = replace(desk.caller("security-officer", name="ada"), operator_id=own_id)
-    for text, members in (
-        ("[operators.ada]\n", {}),
-        (f"[operators.ada]\nenabled = false\n{OFFICER}", {}),
-        (BOB, {"prune": True}),
-        ("[operators]\n", {"prune": True}),
+    for text, members, act in (
+        ("[operators.ada]\n", {}, "changes your roles"),
+        (f"[operators.ada]\nenabled = false\n{OFFICER}", {}, "disables you"),
+        (BOB, {"prune": True}, "deletes you"),
+        ("[operators]\n", {"prune": True}, "deletes you"),
     ):
         refused = apply(desk, ada, text, **members)
         assert refused.status == 403, refused.body
-        assert 'operators."ada": Another operator' in refused.body["detail"]
+        assert refused.body["detail"].endswith(f'operators."ada": Another operator {act}.')
+    for method, path, body, act in (
+        ("PATCH", "", {"roles": []}, "changes your roles"),
+        ("POST", "/disable", {}, "disables you"),
+        ("DELETE", "", None, "deletes you"),
+    ):
+        refused = desk.perform(ada, method, f"/operators/ada{path}", body=body, if_match="*")
+        assert (refused.status, refused.body["detail"]) == (403, f"Another operator {act}.")
     assert site.get("/operators/ada").json["roles"][0]["role"] == "security-officer"
     assert site.get("/operators/ada").json["state"] == "enabled"
 
