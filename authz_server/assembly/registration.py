@@ -50,6 +50,7 @@ class RegistrationServices(ClientServices):
         """Changes clients, resource servers and their secrets."""
         from authz_server.clients.service import ClientService
         from authz_server.scopes.service import find_canonical_names
+        from authz_server.tokens.programmes import leave_programmes
         from authz_server.tokens.stops import require_no_stop
 
         return ClientService(
@@ -61,6 +62,7 @@ class RegistrationServices(ClientServices):
             require_no_stop=lambda session, server_id: require_no_stop(
                 session, resource_server_id=server_id
             ),
+            leave_programmes=leave_programmes,
         )
 
     @cached_property

@@ -4,7 +4,7 @@ import secrets as system_random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -81,6 +81,15 @@ class TokenRevoker(Protocol):
         """Return whether a revocation of that audience is still kept."""
 
 
+class LeaveProgrammes(Protocol):
+    """Takes a deleted client out of the programmes that have it, in the same transaction."""
+
+    def __call__(
+        self, session: Session, kind: Literal["clients"], name: str, *, actor: str, at: datetime
+    ) -> None:
+        """Take a client out; ConflictError if one of the programmes is stopped."""
+
+
 class Registrations:
     """Rows of clients and resource servers.
 
@@ -94,6 +103,7 @@ class Registrations:
         find_canonical_names: finds scopes in the catalogue.
         revoker: returns the revoker of tokens; called when tokens are to be revoked.
         require_no_stop: raises ConflictError if the resource server of an id is stopped.
+        leave_programmes: takes a client out of the programmes that have it.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it is made of
@@ -105,6 +115,7 @@ class Registrations:
         revoker: Callable[[], TokenRevoker],
         *,
         require_no_stop: Callable[[Session, str], None],
+        leave_programmes: LeaveProgrammes,
     ) -> None:
         self._clock = clock
         self._secrets = secrets
@@ -112,6 +123,7 @@ class Registrations:
         self._find_canonical_names = find_canonical_names
         self._find_revoker = revoker
         self._require_no_stop = require_no_stop
+        self._leave_programmes = leave_programmes
 
     @cached_property
     def _limits(self) -> ClientLimits:
@@ -192,7 +204,8 @@ class Registrations:
 
         Raises:
             NotFoundError: there is none.
-            ConflictError: clients are limited to this resource server, or it is stopped.
+            ConflictError: a stopped programme has this client; or clients are limited to this
+                resource server, or it is stopped.
         """
         client = self._locked(session, client_id)
         if client.kind == "resource_server":
@@ -210,6 +223,7 @@ class Registrations:
         detail = {"name": client.name, "allowed_scopes": list(client.allowed_scopes)}
         self._audit(session, actor, f"{client.kind}.deleted", client_id, detail)
         if client.kind == "client":
+            self._leave_programmes(session, "clients", client_id, actor=actor, at=self._clock())
             self._revoker.cut_off_client(
                 session, client_id, actor=actor, reason="the client was deleted"
             )

@@ -243,7 +243,8 @@ def delete_client(services: Services, client_id: str, *, kind: Kind, actor: str)
 
     Raises:
         NotFoundError: there is none of that id.
-        ConflictError: clients are limited to this resource server, or it is stopped.
+        ConflictError: a stopped programme has this client; or clients are limited to this resource
+            server, or it is stopped.
     """
     with services.transaction() as session:
         row = services.clients.get_client(session, client_id, kind=kind)

@@ -8,6 +8,8 @@ from sqlalchemy import select
 
 from authz_server.clients.models import ClientSecret
 from authz_server.clients.registration.models import Registration
+from authz_server.operations.programmes import define_programme, list_programmes
+from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from support.parties import ACTOR
 from support.protocol import require_refusal, running_protocol
 from support.registration import REGISTER, UNLIMITED, Registrar, registrar
@@ -227,6 +229,19 @@ def test_a_disabled_client_manages_nothing(registrar: Registrar):
                 assert answer.status_code == 200
                 break
             require_refusal(answer, 403, "access_denied")
+
+
+def test_a_client_of_a_stopped_programme_is_not_deleted(registrar: Registrar):
+    """It leaves the programme that is not stopped any more, which ends without members."""
+    client, by = registrar.new(), {"actor": ACTOR}
+    services = registrar.protocol.services
+    define_programme(services, "cash", scopes=[], clients=[client["client_id"]], **by)
+    set_stop(services, plan_stop(services, "programme", "cash"), reason="INC-1", **by)
+    require_refusal(registrar.manage("DELETE", client), 403, "access_denied")
+    assert registrar.manage("GET", client).status_code == 200
+    lift_stop(services, "programme", "cash", reason="over", **by)
+    assert registrar.manage("DELETE", client).status_code == 204
+    assert list_programmes(services) == ()
 
 
 def test_two_updates_with_one_token_have_one_winner(registrar: Registrar):

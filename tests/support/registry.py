@@ -13,6 +13,7 @@ from authz_server.clients.service import ClientService
 from authz_server.clients.validation import ClientLimits
 from authz_server.scopes.g2p_connect import CATALOGUE
 from authz_server.scopes.service import ScopeService, find_canonical_names
+from authz_server.tokens.programmes import leave_programmes
 from authz_server.tokens.revocations import RevocationService
 from authz_server.tokens.stops import require_no_stop
 
@@ -48,6 +49,7 @@ class Registry:
             require_no_stop=lambda session, server_id: require_no_stop(
                 session, resource_server_id=server_id
             ),
+            leave_programmes=leave_programmes,
         )
 
     @contextmanager

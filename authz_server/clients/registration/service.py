@@ -29,7 +29,7 @@ from authz_server.clients.registration.models import Registration
 from authz_server.clients.registration.software_statements import SoftwareStatement
 from authz_server.clients.secrets import CLIENT_SECRET_JWT, SecretScheme, generate_secret
 from authz_server.clients.service import ClientService
-from authz_server.errors import InvalidChangeError, OAuthError
+from authz_server.errors import ConflictError, InvalidChangeError, OAuthError
 from authz_server.settings import RegistrationSettings
 
 #: The member of a registration for a field of a client.
@@ -230,10 +230,14 @@ class RegistrationService:
         """Delete a client with its registration (RFC 7592, 2.3); its tokens are revoked.
 
         Raises:
-            OAuthError: ``registration_token_invalid`` or ``registration_denied``.
+            OAuthError: ``registration_token_invalid``; or ``registration_denied``, also if a
+                stopped programme has the client.
         """
         self._authenticated(session, client_id, token, for_change=True)
-        self._clients.delete_client(session, client_id, actor=client_id)
+        try:
+            self._clients.delete_client(session, client_id, actor=client_id)
+        except ConflictError as error:
+            raise OAuthError("registration_denied", str(error), client_id=client_id) from error
 
     def _authenticated(
         self, session: Session, client_id: str, token: str, *, for_change: bool = False

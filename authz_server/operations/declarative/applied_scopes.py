@@ -27,6 +27,8 @@ from authz_server.operations.reach import Reach
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
 from authz_server.operations.views import record_diff
 from authz_server.scopes.models import Scope
+from authz_server.tokens.models import Programme
+from authz_server.tokens.programmes import leave_programmes
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,8 @@ class ScopeStep:
         """Delete the scopes of one's own that the files do not have; return the changes.
 
         Raises:
-            ConflictError: a client may ask for one of them, or another scope names it.
+            ConflictError: a client may ask for one of them, or another scope or a programme
+                of the files names it.
         """
         if "scopes" not in self._declaration.sections:
             return []
@@ -222,6 +225,8 @@ class ScopeStep:
             self._application.concerned.add_scope(rows[name].resource_server_id)
             acts = self._find_acts(rows[name], None)
             self._services.scopes.delete_scope(self._session, name, actor=self._actor)
+            at = self._services.corrected_clock()
+            leave_programmes(self._session, "scopes", name, actor=self._actor, at=at)
             gone = {"name": {"before": name, "after": None}}
             record_diff(self._session, gone, subject=name)
             self._note(name, acts, gone)
@@ -245,6 +250,12 @@ class ScopeStep:
                     f"The scope {partner} is not in the files, and {self._named('scope', name)}"
                     " names it as its callback partner."
                 )
+        programmes = select(Programme.name, Programme.scopes).order_by(Programme.name)
+        for name, members in self._session.execute(programmes):
+            # Others lose the scope.
+            if name in self._declaration.programmes and (used := unused.intersection(members)):
+                with self._declaration.at("programmes", name):
+                    raise ConflictError(f"the scope {min(used)} is not in the files")
 
     def _named(self, noun: str, name: str) -> str:
         """Return a client or a scope as the caller may learn of it."""

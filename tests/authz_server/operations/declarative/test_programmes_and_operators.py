@@ -1,12 +1,19 @@
 """Programmes and operators in declarative files, by the rules of their single acts."""
 
 import pytest
+from sqlalchemy import select
 
+from authz_server.audit.sink import AuditRecord
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.operations.clients import delete_client, get_client
 from authz_server.operations.declarative.plan import FieldChange, PlannedChange
 from authz_server.operations.operator_roles import AssignedRole
 from authz_server.operations.operators import create_operator, list_operators
-from authz_server.operations.programmes import ProgrammeView, list_programmes
+from authz_server.operations.programmes import (
+    ProgrammeView,
+    define_programme,
+    list_programmes,
+)
 from authz_server.operations.stops import plan_stop, set_stop
 
 CLIENT = '[clients.payer]\nname = "P"\nallowed_scopes = ["mapper/link"]\n'
@@ -80,6 +87,75 @@ def test_a_programme_is_pruned_where_the_files_have_the_section(operator, files)
     assert list_programmes(operator.services) == ()
 
 
+def test_what_is_removed_leaves_its_programmes(operator, files):
+    """So that the export of the server can be applied; an empty programme is deleted."""
+    services, by = operator.services, {"actor": operator.actor}
+    own = '[scopes."land/read"]\n'
+    files.apply(CLIENT + own)
+    both = {"scopes": ("land/read",), "clients": ("payer",)}
+    for name, members in (
+        ("both", both),
+        ("scope", {**both, "clients": ()}),
+        ("client", {**both, "scopes": ()}),
+    ):
+        define_programme(services, name, **members, **by)
+    wanted = '[programmes.both]\nscopes = ["land/read"]\n[scopes]\n'
+    with pytest.raises(
+        ConflictError, match=r'a\.toml:1: programmes\."both": the scope land/read is'
+    ):
+        files.apply(wanted, prune=True)
+    files.apply("[scopes]\n", prune=True)
+    assert list_programmes(services) == (
+        ProgrammeView(name="both", scopes=(), clients=("payer",)),
+        ProgrammeView(name="client", scopes=(), clients=("payer",)),
+    )
+    assert files.apply(files.export(), prune=True).changes == ()
+    define_programme(services, "both", scopes=["mapper/link"], clients=["payer"], **by)
+    delete_client(services, "payer", kind="client", **by)
+    left = ProgrammeView(name="both", scopes=("mapper/link",), clients=())
+    assert list_programmes(services) == (left,)
+    assert files.apply(files.export(), prune=True).changes == ()
+    with services.database.reading() as session:
+        query = select(AuditRecord).where(AuditRecord.action.startswith("scope.programme_"))
+        records = session.scalars(query.order_by(AuditRecord.id)).all()[-2:]
+    assert [(each.action, each.subject, each.actor, each.detail) for each in records] == [
+        (
+            "scope.programme_defined",
+            "both",
+            operator.actor,
+            {
+                "scopes": ["mapper/link"],
+                "clients": [],
+                "diff": {"clients": {"before": ["payer"], "after": []}},
+            },
+        ),
+        (
+            "scope.programme_deleted",
+            "client",
+            operator.actor,
+            {
+                "scopes": [],
+                "clients": ["payer"],
+                "diff": {"clients": {"before": ["payer"], "after": None}},
+            },
+        ),
+    ]
+
+
+def test_a_client_does_not_leave_a_stopped_programme(operator, files):
+    services, by = operator.services, {"actor": operator.actor}
+    files.apply(PROGRAMMES)
+    set_stop(services, plan_stop(services, "programme", "cash 2026"), reason="x", **by)
+    for act in (
+        lambda: delete_client(services, "payer", kind="client", **by),
+        lambda: files.apply("[clients]\n", prune=True),
+    ):
+        with pytest.raises(ConflictError, match="A programme with 'payer' is stopped: lift"):
+            act()
+    assert get_client(services, "payer").state == "enabled"
+    assert list_programmes(services)[0].clients == ("payer",)
+
+
 def test_operators_have_the_roles_and_limits_of_the_files(operator, files):
     plan = files.apply(OPERATORS)
     assert plan.changes[1:] == (
@@ -145,10 +221,11 @@ def test_wrong_operators_are_refused_with_their_place(operator, files):
         ('[operators.eve]\nroles = ["auditor", "auditor"]\n', "is named twice"),
         ('[operators.eve]\nroles = ["api-owner"]\n', "needs the resource servers"),
         ('[operators."e v e"]\n', "name: use 1 to"),
+        ('[operators."\u00e9"]\n[operators."e\u0301"]\n', "the name stands twice, in two forms"),
         ("[operators.eve]\nname = 1\n", "unknown field `name`"),
         ('[operators.eve]\nroles = [{ role = "auditor", until = 1 }]\n', "unknown field `until`"),
     ):
-        with pytest.raises(InvalidChangeError, match=r'a\.toml:1: operators\."e') as refused:
+        with pytest.raises(InvalidChangeError, match=r'a\.toml:[12]: operators\."e') as refused:
             files.apply(text)
         assert word in str(refused.value)
     assert roles_of(operator) == {"ada": ("enabled", ["security-officer"])}
