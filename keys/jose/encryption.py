@@ -20,6 +20,10 @@ _CURVES = {"EC": frozenset({"P-256", "P-384", "P-521"}), "OKP": frozenset({"X255
 #: RFC 7518, 4.3 and RFC 8725, 3.5; a larger key takes milliseconds.
 _RSA_BITS = range(2_048, 4_097)
 _MAXIMUM_MEMBER_CHARACTERS = _RSA_BITS.stop // 6 + 1
+#: With an exponent as long as the modulus, each use of a key takes milliseconds.
+MAXIMUM_EXPONENT_BITS = 32
+#: What a key may be for (RFC 7517, 4.3); the list of a public ECDH key is often empty.
+_OPERATIONS = frozenset({"encrypt", "wrapKey", "deriveKey", "deriveBits"})
 _PRIVATE_MEMBERS = frozenset({"d", "dp", "dq", "k", "oth", "p", "priv", "q", "qi"})
 
 
@@ -34,8 +38,8 @@ class EncryptionKey:
         algorithms: those of :data:`KEY_MANAGEMENT` that it fits.
 
     Raises:
-        KeysError: it is not a public key for encryption, contradicts its ``alg``, or is too weak or
-            too large.
+        KeysError: it is not a public key for encryption, contradicts its ``alg`` or ``key_ops``,
+            or is too weak or too large.
     """
 
     __slots__ = ("_key", "algorithms", "kid")
@@ -47,6 +51,7 @@ class EncryptionKey:
         if not isinstance(kid, str) or len(kid) > MAXIMUM_KID_CHARACTERS:
             raise KeysError(f"a kid is a text of at most {MAXIMUM_KID_CHARACTERS} characters")
         self.kid = kid
+        _require_operation(jwk.get("key_ops", []))
         self.algorithms = _algorithms_of(jwk)
         self._key = _load(jwk)
         # A point of small order and an even modulus load, but nothing is encrypted to them.
@@ -98,20 +103,27 @@ def read_pem(pem: bytes) -> dict[str, str]:
     return {name: members[name] for name in PUBLIC_MEMBERS[members["kty"]]}
 
 
+def _require_operation(operations: object) -> None:
+    if not isinstance(operations, list) or not all(isinstance(each, str) for each in operations):
+        raise KeysError("key_ops is not a list of texts")
+    if operations and _OPERATIONS.isdisjoint(operations):
+        raise KeysError("a key is not for encryption: its key_ops list no such operation")
+
+
 def _algorithms_of(jwk: Mapping[str, object]) -> frozenset[str]:
-    kty = jwk.get("kty")
+    # What others publish may be of any type, also one that has no hash.
+    kty, crv, alg = jwk.get("kty"), jwk.get("crv"), jwk.get("alg")
     if kty == "RSA":
         fitting = frozenset({"RSA-OAEP-256"})
-    elif isinstance(kty, str) and jwk.get("crv") in _CURVES.get(kty, ()):
+    elif isinstance(kty, str) and isinstance(crv, str) and crv in _CURVES.get(kty, ()):
         fitting = frozenset({"ECDH-ES", "ECDH-ES+A256KW"})
     else:
         raise KeysError("a key for encryption has an unsupported type or curve")
-    alg = jwk.get("alg")
     if alg is None:
         return fitting
-    if alg not in fitting:
+    if not isinstance(alg, str) or alg not in fitting:
         raise KeysError("a key for encryption does not fit its own alg")
-    return frozenset({str(alg)})
+    return frozenset({alg})
 
 
 def _load(jwk: Mapping[str, object]) -> Any:  # noqa: ANN401 - the library has no types
@@ -128,6 +140,9 @@ def _load(jwk: Mapping[str, object]) -> Any:  # noqa: ANN401 - the library has n
         public = key.get_op_key("wrapKey")
     except (JWException, ValueError, TypeError) as error:
         raise KeysError("a key for encryption cannot be read") from error
-    if jwk["kty"] == "RSA" and public.key_size not in _RSA_BITS:
-        raise KeysError(f"an RSA key has not {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
+    if jwk["kty"] == "RSA":
+        if public.key_size not in _RSA_BITS:
+            raise KeysError(f"an RSA key has not {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
+        if public.public_numbers().e.bit_length() > MAXIMUM_EXPONENT_BITS:
+            raise KeysError("an RSA key has an exponent that is too large")
     return key

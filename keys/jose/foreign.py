@@ -20,7 +20,7 @@ from keys.jose.compact import (
     parse_json_object,
     split_segments,
 )
-from keys.jose.encryption import is_for_encryption
+from keys.jose.encryption import MAXIMUM_EXPONENT_BITS, is_for_encryption
 from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, public_jwk, thumbprint
 from keys.jose.signatures import (
     PublicKey,
@@ -43,7 +43,6 @@ FOREIGN_ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
 )
 #: A larger key takes milliseconds for each verification.
 MAXIMUM_RSA_BITS = 4_096
-_MAXIMUM_EXPONENT_BITS = 32
 _MAXIMUM_MEMBER_CHARACTERS = MAXIMUM_RSA_BITS // 6 + 1
 MAXIMUM_KEYS = 20
 #: Header members that change how a token is verified, or that provide a key or its address.
@@ -359,7 +358,7 @@ def _require_bounded(key: PublicKey) -> None:
     numbers = key.public_numbers()
     if key.key_size > MAXIMUM_RSA_BITS:
         raise KeysError(f"an RSA key has more than {MAXIMUM_RSA_BITS} bits")
-    if numbers.e.bit_length() > _MAXIMUM_EXPONENT_BITS or numbers.n % 2 == 0:
+    if numbers.e.bit_length() > MAXIMUM_EXPONENT_BITS or numbers.n % 2 == 0:
         raise KeysError("an RSA key has an exponent that is too large, or an even modulus")
 
 

@@ -62,6 +62,14 @@ def test_another_library_decrypts_what_was_encrypted(name, alg, enc):
         public("RSA", n=1),
         public("RSA", kid=1),
         public("RSA", kid="k" * 200),
+        public("RSA", e=public("RSA")["n"]),
+        public("RSA", key_ops=["verify"]),
+        public("P-256", key_ops="deriveKey"),
+        public("P-256", key_ops=[["deriveKey"]]),
+        public("P-256", alg=[]),
+        public("P-256", alg={}),
+        public("P-256", crv=[]),
+        public("P-256", kty=[]),
         {**KEYS["RSA"].as_dict(private=True), "use": "enc"},
         {"kty": "oct", "k": "AAAA", "use": "enc"},
     ],
@@ -69,6 +77,19 @@ def test_another_library_decrypts_what_was_encrypted(name, alg, enc):
 def test_a_key_that_cannot_be_used_is_refused(jwk):
     with pytest.raises(KeysError):
         EncryptionKey(jwk)
+
+
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [
+        ("P-256", []),
+        ("P-256", ["deriveBits"]),
+        ("RSA", ["wrapKey", "verify"]),
+        ("RSA", ["encrypt"]),
+    ],
+)
+def test_a_key_may_say_that_it_is_for_encryption(name, operations):
+    assert EncryptionKey(public(name, key_ops=operations)).algorithms
 
 
 def test_a_key_is_used_for_its_own_algorithm_alone():
