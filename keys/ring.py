@@ -157,10 +157,15 @@ class KeyRings:
             self.refresh(if_due=True)
             if not self._is_fresh(now):
                 raise BackendUnavailable("the key rings are outdated", retry_after)
+        self.require_clock()
+        return self._key_set
+
+    def require_clock(self) -> None:
+        """Raise BackendUnavailable while this machine's clock is off: its tokens would be, too."""
         problem = self._node_clock.find_problem()
         if problem:
-            raise BackendUnavailable(f"{problem}: nothing is signed here", retry_after)
-        return self._key_set
+            pause = self._timing.refresh_interval_seconds
+            raise BackendUnavailable(f"{problem}: nothing is signed here", pause)
 
     def _is_fresh(self, now: datetime) -> bool:
         loaded_at = self._key_set.loaded_at

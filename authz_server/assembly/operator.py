@@ -54,14 +54,17 @@ class OperatorServices(Services):
         """Returns the present time by the database's clock, by which servers compare dates."""
 
         def now() -> datetime:
-            return self.clock() + self._clock_correction
+            return self.clock() + self.clock_correction
 
         return now
 
     @cached_property
-    def _clock_correction(self) -> timedelta:
-        from authz_server.clients.registrations import LEAST_CORRECTION_SECONDS
-        from authz_server.database.clock import measure_clock_offset_seconds
+    def clock_correction(self) -> timedelta:
+        """The database's clock minus this machine's; 0 if the difference is small."""
+        from authz_server.database.clock import (
+            LEAST_CORRECTION_SECONDS,
+            measure_clock_offset_seconds,
+        )
 
         with self.database.reading() as session:
             offset = measure_clock_offset_seconds(session)

@@ -27,7 +27,8 @@ class RegistrationServices(ClientServices):
         """Revokes tokens."""
         from authz_server.tokens.revocations import RevocationService
 
-        return RevocationService(self.clock, LONGEST_LIFETIME_SECONDS)
+        tolerance_seconds = self.settings.keys.clock_tolerance_seconds
+        return RevocationService(self.clock, LONGEST_LIFETIME_SECONDS, tolerance_seconds)
 
     def client_limits(self) -> ClientLimits:
         """Return the values that a registration may have."""
@@ -54,7 +55,7 @@ class RegistrationServices(ClientServices):
         from authz_server.tokens.stops import require_no_stop
 
         return ClientService(
-            self.clock,
+            self.corrected_clock,
             self.secrets,
             self.client_limits,
             find_canonical_names,
@@ -62,6 +63,7 @@ class RegistrationServices(ClientServices):
             require_no_stop=lambda session, server_id: require_no_stop(
                 session, resource_server_id=server_id
             ),
+            machine_clock=self.clock,
             leave_programmes=leave_programmes,
         )
 
@@ -119,7 +121,7 @@ class RegistrationServices(ClientServices):
         from authz_server.tokens.stops import require_no_stop
 
         return ScopeService(
-            self.clock,
+            self.corrected_clock,
             is_resource_server,
             is_admin_api,
             require_no_stop,

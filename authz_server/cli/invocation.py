@@ -16,7 +16,8 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     from authz_server.assembly.operator import OperatorServices
     from authz_server.cli.remote.operations import RemoteOperations
@@ -78,6 +79,7 @@ class Invocation:
             works on the database of the settings.
         access: the values of the options that authenticate the command at the server, by name.
         given_access: those of these options that the command line has, not the environment.
+        relative_times: those times of the command line that count from the present.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
@@ -87,6 +89,7 @@ class Invocation:
     server: str = ""
     access: dict[str, Any] = field(default_factory=dict)
     given_access: list[str] = field(default_factory=list)
+    relative_times: list[datetime] = field(default_factory=list)
     _remote: RemoteOperations | None = None
     _warnings: set[str] = field(default_factory=set)
 
@@ -124,9 +127,19 @@ class Invocation:
                 *args: P.args,
                 **kwargs: P.kwargs,
             ) -> T:
+                if self.relative_times:
+                    kwargs.update(self._corrected(services, kwargs))
                 return operation(services, *args, **kwargs)
 
             yield carry_out
+
+    def _corrected(self, services: OperatorServices, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments whose relative times count from the present of the database's clock."""
+        correction = services.clock_correction
+        return {
+            name: value + correction if value in self.relative_times else value
+            for name, value in values.items()
+        }
 
     def require_here(self, option: str) -> None:
         """Raise click.UsageError if the command works at another server.

@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from authz_server.cli.invocation import Invocation
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
 
 _DURATION = re.compile(r"\+(\d{1,6})([smhd])")
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?")
+_NOW = "now"
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -30,19 +32,23 @@ class Instant(click.ParamType[datetime]):
         """Return a timezone-aware time; the error shows the accepted forms."""
         if isinstance(value, datetime):
             return value
+        text = str(value).strip()
         try:
-            return _parse(str(value).strip())
+            at = _parse(text)
         except (ValueError, OverflowError):
             self.fail(
                 f"{value!r} is not a time; write 2030-01-31T12:00:00Z, 2030-01-31, now, or +30d",
                 param,
                 ctx,
             )
+        if ctx is not None and (text == _NOW or text.startswith("+")):
+            ctx.ensure_object(Invocation).relative_times.append(at)
+        return at
 
 
 def _parse(text: str) -> datetime:
     now = datetime.now(UTC)
-    if text == "now":
+    if text == _NOW:
         return now
     if found := _DURATION.fullmatch(text):
         return now + _span_of(found)

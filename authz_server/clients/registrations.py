@@ -2,7 +2,7 @@
 
 import secrets as system_random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,6 @@ from authz_server.clients.properties import merge_properties
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.validation import ClientLimits
 from authz_server.database.change_feed import record_change
-from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
 #: Maps spellings of scopes to the canonical names of those in the catalogue.
@@ -27,8 +26,6 @@ CanonicalNames = Callable[[Session, Iterable[str]], Mapping[str, str]]
 #: The identifier of the admin API, the audience of its tokens.
 ADMIN_IDENTIFIER = "urn:authz-server:admin"
 MAXIMUM_PAGE = 1_000
-#: A smaller difference between the clocks of the machine and the database is not corrected.
-LEAST_CORRECTION_SECONDS = 1.0
 _LIST_FIELDS = ("grant_types", "allowed_scopes", "default_scopes", "allowed_resource_servers")
 
 
@@ -97,12 +94,14 @@ class Registrations:
     stored together or not at all.
 
     Args:
-        clock: returns the present time, timezone-aware.
+        clock: returns the present time, timezone-aware, by the database's clock, by which servers
+            compare dates.
         secrets: makes the records of secrets.
         limits: returns the permitted values; called when a value is checked.
         find_canonical_names: finds scopes in the catalogue.
         revoker: returns the revoker of tokens; called when tokens are to be revoked.
         require_no_stop: raises ConflictError if the resource server of an id is stopped.
+        machine_clock: returns the present time by this machine's clock; None: as ``clock``.
         leave_programmes: takes a client out of the programmes that have it.
     """
 
@@ -115,9 +114,11 @@ class Registrations:
         revoker: Callable[[], TokenRevoker],
         *,
         require_no_stop: Callable[[Session, str], None],
+        machine_clock: Callable[[], datetime] | None = None,
         leave_programmes: LeaveProgrammes,
     ) -> None:
         self._clock = clock
+        self._machine_clock = machine_clock or clock
         self._secrets = secrets
         self._find_limits = limits
         self._find_canonical_names = find_canonical_names
@@ -239,7 +240,7 @@ class Registrations:
         ids = Client.__table__.c.id
         if session.scalar(select(ids).where(ids == client_id)) is not None:
             raise ConflictError(f"The id {client_id!r} is taken.")
-        now = self._present(session)
+        now = self._clock()
         lists: dict[str, Any] = {field: [] for field in _LIST_FIELDS}
         given = values.get("properties")
         properties = merge_properties({}, given) if given else {}
@@ -256,14 +257,12 @@ class Registrations:
         session.add(client)
         return client
 
-    def _present(self, session: Session) -> datetime:
-        """Return the present time by the database's clock, by which servers compare dates.
+    def _has_passed(self, at: datetime) -> bool:
+        """Return whether a time has passed by the clock of the database or of this machine.
 
-        A machine whose clock is ahead would otherwise register a client of the future.
+        What has passed by the clock of this machine is meant to be now.
         """
-        offset = measure_clock_offset_seconds(session)
-        is_small = abs(offset) < LEAST_CORRECTION_SECONDS
-        return self._clock() + timedelta(seconds=0 if is_small else offset)
+        return at <= max(self._clock(), self._machine_clock())
 
     def _locked(self, session: Session, client_id: str, kind: str | None = None) -> Client:
         """Return the row, locked, so that rules between fields hold until the commit."""

@@ -111,12 +111,11 @@ class SecretChanges(Registrations):
             raise NotFoundError(
                 f"{client_id!r} has no secret {secret_id!r}; `secret list` shows them."
             )
-        now = self._present(session)
+        now = self._clock()
         at = validation.require_instant("at", at)
         if not is_live(secret, now):
             return secret
-        # What has passed by the clock of this machine is meant to end now.
-        if at is None or at <= max(now, self._clock()):
+        if at is None or self._has_passed(at):
             secret.ended_at = now
         elif secret.expires_at is not None and secret.expires_at < at:
             raise ConflictError(f"The secret {secret_id!r} ends at {secret.expires_at} already.")

@@ -81,8 +81,7 @@ class SecretRotation(SecretChanges):
             NotFoundError: there is no such client or resource server.
         """
         client = self._locked(session, client_id)
-        # By the database's clock: a secret that was ended does not work again.
-        now = self._present(session)
+        now = self._clock()
         live = [secret for secret in client.secrets if is_live(secret, now)]
         found = next((secret for secret in live if secret.id == secret_id), None)
         if found is None or len(live) == 1 or not is_unused(found, live, now):

@@ -92,8 +92,8 @@ class ClientService(ResourceServerChanges, SecretRotation):
         """
         values = validation.checked_values(changes, validation.CLIENT_RULES, self._limits)
         expires_at = values.get("expires_at")
-        if expires_at is not None and expires_at <= self._clock():
-            values["expires_at"] = min(expires_at, self._present(session))
+        if expires_at is not None and self._has_passed(expires_at):
+            values["expires_at"] = min(expires_at, self._clock())
         client = self._locked(session, client_id, "client")
         assign_fields(client, values)
         self._require_consistent(session, client)

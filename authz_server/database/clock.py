@@ -18,6 +18,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.database.orm import Base
 
+#: A smaller difference between the clocks of the machine and the database is not corrected.
+LEAST_CORRECTION_SECONDS = 1.0
 #: A larger change of the clock against the uptime is a leap.
 LEAP = timedelta(seconds=30)
 #: A clock is trusted again after running evenly for this time, longer than any token lives.

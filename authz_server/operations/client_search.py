@@ -106,7 +106,7 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
         offset: the number of clients to leave out.
         limit: the largest number of clients; None: all.
     """
-    now = services.clock()
+    now = services.corrected_clock()
     with services.database.reading() as session:
         conditions = [Client.kind == "client", *_conditions(session, filters, now)]
         total = session.scalar(_from(filters, func.count()).where(*conditions)) or 0
@@ -129,7 +129,7 @@ def search_clients(
         after: the id after which the page begins; None: the first page.
         limit: the largest number of clients.
     """
-    now = services.clock()
+    now = services.corrected_clock()
     # A text is read in the order of its own narrow table.
     key: ColumnElement[str] = _TEXT.client_id if filters.text else Client.id.expression
     with services.database.reading() as session:

@@ -119,7 +119,7 @@ def list_secrets(services: Services, client_id: str, *, kind: Kind) -> tuple[Sec
     """
     with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind=kind)
-        now = services.clock()
+        now = services.corrected_clock()
         return tuple(describe_secret(secret, now) for secret in client.secrets)
 
 
@@ -140,7 +140,7 @@ def is_last_secret(
     """
     with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind=kind)
-        now = services.clock()
+        now = services.corrected_clock()
         end = max(at or now, now)
         return not any(is_live(each, end) for each in client.secrets if each.id != secret_id)
 
@@ -170,10 +170,10 @@ def end_secret(  # noqa: PLR0913 - which, when, by whom
     """
     with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind=kind)
-        now = services.clock()
+        now = services.corrected_clock()
         before = {each.id: describe_secret(each, now) for each in client.secrets}
         secret = services.clients.end_secret(session, client_id, secret_id, actor=actor, at=at)
-        after = describe_secret(secret, services.clock())
+        after = describe_secret(secret, services.corrected_clock())
         record_difference(session, before.get(secret.id), after)
         return after
 
@@ -211,7 +211,7 @@ class SecretWatch:
             operation: the operation.
             arguments: its further arguments.
         """
-        client, now = self._client, self._services.clock()
+        client, now = self._client, self._services.corrected_clock()
         record_difference(self._session, None, describe_secret(added, now))
         if not self._acts:
             return

@@ -111,7 +111,7 @@ def create_client(  # noqa: PLR0913 - the fields themselves, by name
             imported=imported_secret,
             prepared=prepared,
         )
-        registered = describe_client(client, services.clock())
+        registered = describe_client(client, services.corrected_clock())
         note_client(
             services,
             session,
@@ -133,7 +133,7 @@ def get_client(services: Services, client_id: str) -> ClientView:
     """Return a client; NotFoundError if there is none of that id."""
     with services.transaction() as session:
         client = services.clients.get_client(session, client_id, kind="client")
-        return describe_client(client, services.clock())
+        return describe_client(client, services.corrected_clock())
 
 
 def update_client(
@@ -158,7 +158,7 @@ def update_client(
     """
     with services.transaction() as session:
         changes = _expand_scopes(services, session, changes)
-        now = services.clock()
+        now = services.corrected_clock()
         before = describe_client(
             services.clients.get_client(session, client_id, kind="client"), now
         )
@@ -204,11 +204,11 @@ def set_enabled(  # noqa: PLR0913 - which, to what, by whom
     """
     with services.transaction() as session:
         row = services.clients.get_client(session, client_id, kind=kind)
-        before, seen = row.enabled, describe_client(row, services.clock())
+        before, seen = row.enabled, describe_client(row, services.corrected_clock())
         services.clients.set_enabled(
             session, client_id, actor=actor, enabled=enabled, revoke_tokens=revoke_tokens
         )
-        after = describe_client(row, services.clock())
+        after = describe_client(row, services.corrected_clock())
         if kind == "client":
             note_client(
                 services,
@@ -248,7 +248,7 @@ def delete_client(services: Services, client_id: str, *, kind: Kind, actor: str)
     """
     with services.transaction() as session:
         row = services.clients.get_client(session, client_id, kind=kind)
-        before = describe_client(row, services.clock())
+        before = describe_client(row, services.corrected_clock())
         services.clients.delete_client(session, client_id, actor=actor)
         record_difference(session, before, None)
 

@@ -114,7 +114,7 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
                 resource_server_id=server_id,
                 position=find_latest(session),
                 pending={},
-                created_at=services.clock(),
+                created_at=services.corrected_clock(),
             )
             session.add(stream)
         _set(services, session, stream, delivery, endpoint_url, events, actor)
@@ -207,7 +207,7 @@ def retry_events(services: Services, server_id: str, *, actor: str) -> int:
             UndeliveredEvent.resource_server_id == server_id
         )
         found = session.scalars(due).all()
-        now = int(services.clock().timestamp())
+        now = int(services.corrected_clock().timestamp())
         stream.pending = {**{str(each): ["event", now] for each in found}, **stream.pending}
         stream.failures, stream.retry_at = 0, None
         session.execute(
@@ -279,7 +279,12 @@ def _record(
     services: Services, session: Session, action: str, server_id: str, actor: str, **facts: object
 ) -> None:
     store_audit_record(
-        session, at=services.clock(), actor=actor, action=action, subject=server_id, **facts
+        session,
+        at=services.corrected_clock(),
+        actor=actor,
+        action=action,
+        subject=server_id,
+        **facts,
     )
     session.flush()
     record_change(session, "stream", server_id)

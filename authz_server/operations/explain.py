@@ -114,7 +114,7 @@ def _authenticate(
 ) -> ClientEntry:
     """Return the client; raise the error of its state, as far as no credential decides."""
     client = services.directory.find(client_id)
-    now = services.clock().timestamp()
+    now = services.corrected_clock().timestamp()
     if client is None:
         cause = "client_unknown"
     else:
@@ -140,7 +140,7 @@ def _limit(services: Services, client: ClientEntry, decided: Authorization) -> A
     """Return the authorization with the lifetime that the client's limits leave."""
     if client.restrictions is None:
         return decided
-    now = services.clock().timestamp()
+    now = services.corrected_clock().timestamp()
     latest = find_latest_expiry(client, client.restrictions, now)
     lifetime = int(min(decided.lifetime_seconds, latest - now))
     return replace(decided, lifetime_seconds=lifetime)

@@ -179,7 +179,7 @@ def _is_origin_cut_off(services: Services, claims: AccessTokenClaims) -> bool:
 def _explain_standing(services: Services, claims: AccessTokenClaims) -> _Finding:
     """Return the cause for which the token, or one that it was exchanged from, has no scope."""
     clients = [claims.client_id, *(origin.client_id for origin in claims.exchanged_from)]
-    now = services.clock().timestamp()
+    now = services.corrected_clock().timestamp()
     for client_id in dict.fromkeys(clients):
         found = _explain_client(services, client_id, now)
         if found is not None:

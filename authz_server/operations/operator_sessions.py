@@ -65,7 +65,7 @@ def end_sessions(services: Services, operator: str, *, actor: str) -> LoggedOut:
         names = session.scalars(ended.returning(OperatorSession.name)).all()
         store_audit_record(
             session,
-            at=services.clock(),
+            at=services.corrected_clock(),
             actor=actor,
             action="operator.sessions_ended",
             subject=name,

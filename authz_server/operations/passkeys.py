@@ -82,7 +82,7 @@ def remove_passkey(
         session.execute(delete(OperatorSession).where(OperatorSession.operator_id == row.id))
         store_audit_record(
             session,
-            at=services.clock(),
+            at=services.corrected_clock(),
             actor=actor,
             action="operator.passkey_removed",
             subject=row.name,

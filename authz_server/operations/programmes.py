@@ -63,7 +63,7 @@ def define_programme(
         session.merge(Programme(name=name, scopes=list(names), clients=list(ids)))
         store_audit_record(
             session,
-            at=services.clock(),
+            at=services.corrected_clock(),
             actor=actor,
             action="scope.programme_defined",
             subject=name,
@@ -92,7 +92,7 @@ def delete_programme(services: Services, name: str, *, actor: str) -> ProgrammeV
         session.delete(row)
         store_audit_record(
             session,
-            at=services.clock(),
+            at=services.corrected_clock(),
             actor=actor,
             action="scope.programme_deleted",
             subject=name,

@@ -100,7 +100,7 @@ def create_registration_token(  # noqa: PLR0913 - the fields themselves, by name
         row, value = services.initial_tokens.create(
             session, actor=actor, prepared=prepared, **fields
         )
-        view = _describe(row, services.clock())
+        view = _describe(row, services.corrected_clock())
         record_difference(session, None, view)
         _note(services, session, row, view, actor=actor, arguments=fields)
         return NewRegistrationToken(view=view, value=value)
@@ -109,7 +109,7 @@ def create_registration_token(  # noqa: PLR0913 - the fields themselves, by name
 def list_registration_tokens(services: Services) -> tuple[RegistrationTokenView, ...]:
     """Return every initial access token, also those that have ended, the newest first."""
     with services.transaction() as session:
-        now = services.clock()
+        now = services.corrected_clock()
         return tuple(_describe(row, now) for row in services.initial_tokens.list_all(session))
 
 
@@ -123,7 +123,7 @@ def get_registration_token(services: Services, token_id: str) -> RegistrationTok
         row = session.get(InitialAccessToken, token_id)
         if row is None:
             raise NotFoundError(f"There is no initial access token {token_id!r}.")
-        return _describe(row, services.clock())
+        return _describe(row, services.corrected_clock())
 
 
 def end_registration_token(
@@ -136,9 +136,9 @@ def end_registration_token(
     """
     with services.transaction() as session:
         held = session.get(InitialAccessToken, token_id, with_for_update=True)
-        before = None if held is None else _describe(held, services.clock())
+        before = None if held is None else _describe(held, services.corrected_clock())
         row = services.initial_tokens.end(session, token_id, actor=actor)
-        after = _describe(row, services.clock())
+        after = _describe(row, services.corrected_clock())
         record_difference(session, before, after)
         return after
 

@@ -127,7 +127,7 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
 def list_resource_servers(services: Services) -> tuple[ResourceServerView, ...]:
     """Return every resource server, by id."""
     with services.transaction() as session:
-        now, scopes = services.clock(), services.scopes.list_scopes(session)
+        now, scopes = services.corrected_clock(), services.scopes.list_scopes(session)
         owned: dict[str | None, list[str]] = {}
         for scope in scopes:
             owned.setdefault(scope.resource_server_id, []).append(scope.name)
@@ -176,7 +176,7 @@ def update_resource_server(
 
 def _describe_one(services: Services, session: Session, client: Client) -> ResourceServerView:
     scopes = services.scopes.list_scopes(session, resource_server_id=client.id)
-    return _describe(client, services.clock(), [scope.name for scope in scopes])
+    return _describe(client, services.corrected_clock(), [scope.name for scope in scopes])
 
 
 def _describe(client: Client, now: datetime, scopes: Sequence[str]) -> ResourceServerView:

@@ -79,8 +79,9 @@ def revoke_tokens(  # noqa: PLR0913 - the facts of one cut-off, by name
     """
     with services.transaction() as session:
         planned = _plan(services, session, kind, subject, before)
-        # The database's clock gives the present time, as it does when tokens are issued.
-        instant = before or services.revocations.present(session)
+        present = services.revocations.present(session)
+        # What has passed by the clock of this machine is meant to end now.
+        instant = present if before is None else min(before, present)
         services.revocations.cut_off(
             session,
             kind=kind,
@@ -129,13 +130,18 @@ def note_revocation(  # noqa: PLR0913 - the facts of an act, by name
 def _plan(
     services: Services, session: Session, kind: CutOffKind, subject: str, before: datetime | None
 ) -> CutOff:
-    if before is not None and before > services.clock():
+    if before is not None and lies_ahead(services, before):
         raise InvalidChangeError("--before lies in the future; only what is issued can be revoked.")
     return CutOff(
         kind=kind,
         subject=_canonical_subject(services, session, kind, subject),
         issued_up_to=before,
     )
+
+
+def lies_ahead(services: Services, before: datetime) -> bool:
+    """Return whether a time has passed neither by the database's clock nor by this machine's."""
+    return before > max(services.corrected_clock(), services.clock())
 
 
 def _canonical_subject(services: Services, session: Session, kind: CutOffKind, subject: str) -> str:

@@ -111,7 +111,7 @@ def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
             description=description,
             expires_at=expires_at,
         )
-        now = services.clock()
+        now = services.corrected_clock()
         return RotatedSecret(
             new=new_secret(secret, generated),
             old=tuple(describe_secret(each, now) for each in old),
@@ -129,7 +129,7 @@ def list_due_secrets(services: Services, *, kind: Kind, within: timedelta) -> tu
         within: the time from now within which they end.
     """
     with services.transaction() as session:
-        now, fingerprint = services.clock(), services.secrets.fingerprint
+        now, fingerprint = services.corrected_clock(), services.secrets.fingerprint
         until = now + within
         is_due = exists().where(
             ClientSecret.client_id == Client.id,

@@ -134,7 +134,7 @@ def set_stop(services: Services, planned: BlastRadius, *, reason: str, actor: st
         ConflictError: it is stopped already.
     """
     _require_reason(reason)
-    kind, now = planned.kind, services.clock()
+    kind, now = planned.kind, services.corrected_clock()
     with services.transaction() as session:
         found = _find_subject(services, session, kind, planned.subject)
         added = session.execute(
@@ -197,7 +197,7 @@ def lift_stop(
         session.delete(stop)
         store_audit_record(
             session,
-            at=services.clock(),
+            at=services.corrected_clock(),
             actor=actor,
             action="stop.lifted",
             subject=f"{kind}:{lifted.subject}",
@@ -241,7 +241,7 @@ def _measure(services: Services, session: Session, kind: StopKind, found: _Subje
     for client_id in found.clients:
         client = session.get(Client, client_id)
         concerned.update(client.allowed_scopes if client is not None else ())
-    now = services.clock()
+    now = services.corrected_clock()
     issued = _find_issued(services, session, scopes, found.clients)
     since = issued.known_since if issued is not None else None
     longest = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
@@ -265,7 +265,7 @@ def _find_issued(
     aliases = session.execute(select(ScopeAlias.alias, ScopeAlias.scope_name))
     spellings = scopes | {alias for alias, name in aliases if name in scopes}
 
-    now = services.clock()
+    now = services.corrected_clock()
     revoked = set(session.scalars(select(RevokedToken.jti).where(RevokedToken.expires_at > now)))
 
     def is_concerned(record: Mapping[str, Any], origins: Origins) -> bool:

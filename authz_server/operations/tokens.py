@@ -132,7 +132,7 @@ def revoke_token_by_id(services: Services, jti: str, *, actor: str) -> RevokedTo
         raise InvalidChangeError(f"--jti: use 1 to {MAXIMUM_JTI_CHARACTERS} ASCII characters.")
     # A lowered setting does not shorten the lifetime of tokens that were issued before.
     longest = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
-    return _revoke(services, jti, "", services.clock() + longest, actor)
+    return _revoke(services, jti, "", services.corrected_clock() + longest, actor)
 
 
 def _revoke(
@@ -165,7 +165,7 @@ def _state(services: Services, presented: str, verified: VerifiedAccessToken) ->
     if run(revocations.is_revoked(claims.jti)) or revocations.find_cut_off(*facts, claims.audience):
         return "revoked"
     client = services.directory.find(claims.client_id)
-    if client is None or not client.is_usable(services.clock().timestamp()):
+    if client is None or not client.is_usable(services.corrected_clock().timestamp()):
         return "inactive: its client is disabled, expired, deleted or outside its payment windows"
     if run(services.introspection.find_active(client, presented)) is None:
         return "inactive: its client no longer has any of its scopes"

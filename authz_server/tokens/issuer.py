@@ -109,6 +109,7 @@ class TokenIssuer:
         if authorization.claims is not None:
             claims.update(authorization.claims)
         if authorization.token_format == "reference":  # noqa: S105 - a format's name
+            self._require_clock()
             return await Step(Lane.DATABASE, partial(self._store, claims, issued_at, expires_at))
         if self._plugins.adds_claims:
             decision = decision_of(authorization)
@@ -169,9 +170,7 @@ class TokenIssuer:
                 authorization.lifetime_seconds,
             )
         except BackendUnavailable as error:
-            raise OAuthError(
-                "temporarily_unavailable", str(error), retry_after_seconds=error.retry_after
-            ) from error
+            raise _unavailable(error) from error
         except KeysError as error:
             raise OAuthError("server_error", str(error)) from error
         return IssuedToken(
@@ -182,6 +181,13 @@ class TokenIssuer:
             expires_at,
             signed.request_id,
         )
+
+    def _require_clock(self) -> None:
+        """Refuse a token that needs no signature where none is made: cut-offs would not find it."""
+        try:
+            self._key_rings.require_clock()
+        except BackendUnavailable as error:
+            raise _unavailable(error) from error
 
     def _store(self, claims: dict[str, object], issued_at: int, expires_at: int) -> IssuedToken:
         handle = secrets.token_urlsafe(REFERENCE_TOKEN_BYTES)
@@ -197,6 +203,10 @@ class TokenIssuer:
                 )
             )
         return IssuedToken(handle, jti, "", issued_at, expires_at)
+
+
+def _unavailable(error: BackendUnavailable) -> OAuthError:
+    return OAuthError("temporarily_unavailable", str(error), retry_after_seconds=error.retry_after)
 
 
 async def sign_waiting(

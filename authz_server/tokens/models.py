@@ -1,11 +1,14 @@
 """Tables of tokens: revoked tokens, cut-offs and reference tokens."""
 
+import hashlib
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from authz_server.database.orm import Base, BigIntegerKey
+
+_SUBJECT_CHARACTERS = 200
 
 
 class RevokedToken(Base):
@@ -28,11 +31,21 @@ class RevocationCutOff(Base):
 
     id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
     kind: Mapped[str] = mapped_column(String(10))  # "client" | "key" | "scope" | "audience" | "all"
-    subject: Mapped[str] = mapped_column(String(200))  # "" for "all"
+    subject: Mapped[str] = mapped_column(String(_SUBJECT_CHARACTERS))  # "" for "all"
     instant_microseconds: Mapped[int] = mapped_column(BigInteger)
     reason: Mapped[str] = mapped_column(String(500), default="")
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+
+
+def audience_subject(identifier: str) -> str:
+    """Return the subject of cut-offs of an audience: the identifier, or the SHA-256 of a long one.
+
+    Tokens carry an identifier as it is registered, so that it is not normalised.
+    """
+    if len(identifier) <= _SUBJECT_CHARACTERS:
+        return identifier
+    return hashlib.sha256(identifier.encode()).hexdigest()
 
 
 class ReferenceToken(Base):

@@ -1,6 +1,5 @@
 """Revocations: single tokens, and cut-offs by client, key, scope, audience or instant."""
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,7 +16,12 @@ from authz_server.database.deletions import delete_due
 from authz_server.database.inserts import insert_into
 from authz_server.database.orm import Database
 from authz_server.scopes.catalogue import ScopeCatalogue
-from authz_server.tokens.models import ReferenceToken, RevocationCutOff, RevokedToken
+from authz_server.tokens.models import (
+    ReferenceToken,
+    RevocationCutOff,
+    RevokedToken,
+    audience_subject,
+)
 from authz_server.tokens.status_lists.entries import find_entry
 from authz_server.tokens.status_lists.revoking import set_invalid
 from authz_server.waiting import Lane, Step
@@ -26,7 +30,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 #: The kinds of cut-offs that an operator may order.
 CutOffKind = Literal["client", "key", "scope", "all"]
-_SUBJECT_CHARACTERS = 200
 
 #: A revocation is kept this much longer than the token can live, for clocks that differ.
 _MARGIN = timedelta(seconds=60)
@@ -42,10 +45,17 @@ class RevocationService:
     Args:
         clock: returns the present time.
         maximum_lifetime_seconds: the longest life of a token, during which a cut-off is kept.
+        clock_tolerance_seconds: how far a node that issues tokens may be off the database's clock.
     """
 
-    def __init__(self, clock: Callable[[], datetime], maximum_lifetime_seconds: int) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        maximum_lifetime_seconds: int,
+        clock_tolerance_seconds: float = 0,
+    ) -> None:
         self._clock = clock
+        self._clock_tolerance_seconds = clock_tolerance_seconds
         self._maximum_lifetime = timedelta(seconds=maximum_lifetime_seconds)
 
     def revoke_token(
@@ -220,12 +230,13 @@ class RevocationService:
         return session.scalars(held.distinct()).all()
 
     def present(self, session: Session) -> datetime:
-        """Return the later of this machine's time and the database's.
+        """Return the present time by the database's clock, or by this machine's if a little later.
 
-        A token may carry either time: a node signs only while its clock is close to the database's.
+        A token may carry either. A node whose clock is off by more issues no tokens.
         """
-        ahead = max(0.0, measure_clock_offset_seconds(session))
-        return self._clock() + timedelta(seconds=ahead)
+        offset = measure_clock_offset_seconds(session)
+        is_close = abs(offset) <= self._clock_tolerance_seconds
+        return self._clock() + timedelta(seconds=max(0.0, offset) if is_close else offset)
 
     def has_cut_off_client(self, session: Session, client_id: str) -> bool:
         """Return whether a cut-off of that client is still stored."""
@@ -259,16 +270,6 @@ class RevocationService:
             if deleted:
                 return deleted
         return 0
-
-
-def audience_subject(identifier: str) -> str:
-    """Return the subject of cut-offs of an audience: the identifier, or the SHA-256 of a long one.
-
-    Tokens carry an identifier as it is registered, so that it is not normalised.
-    """
-    if len(identifier) <= _SUBJECT_CHARACTERS:
-        return identifier
-    return hashlib.sha256(identifier.encode()).hexdigest()
 
 
 class RevocationState:

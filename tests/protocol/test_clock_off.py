@@ -148,6 +148,24 @@ def is_active(client, demo, token):
     return answer.get_json()["active"]
 
 
+def test_a_node_whose_clock_is_off_issues_no_reference_token_either(
+    settings_file, demo, parties, database_clock
+):
+    """It needs no signature, but no cut-off would find a token of the future."""
+    with parties.change() as (services, session):
+        for server in (demo.mapper, demo.disburse):
+            services.clients.update_resource_server(
+                session, server.id, actor=ACTOR, token_format="reference"
+            )
+    form = {"grant_type": "client_credentials"} | demo.post.form()
+    for ahead, status in ((0, 200), (-HOUR, 503), (HOUR, 503)):
+        database_clock.set_ahead(ahead)
+        with node(settings_file, FakeClock()) as other:
+            answer = other.post(ENDPOINTS["token"], data=form)
+            assert answer.status_code == status, answer.text
+            assert "." not in answer.get_json().get("access_token", "")
+
+
 def test_a_node_behind_answers_inactive_once_the_token_has_expired(
     settings_file, demo, database_clock
 ):
@@ -299,7 +317,9 @@ def test_what_a_machine_ahead_ends_now_has_ended_by_the_databases_clock(
             authentication_method="client_secret_post",
             allowed_scopes=["mapper/link"],
         )
-        for moment in (secret.ended_at, expired.expires_at, created.created_at):
+        added, _ = clients.add_secret(session, demo.post.id, actor=ACTOR)
+        moments = (secret.ended_at, expired.expires_at, created.created_at, added.created_at)
+        for moment in moments:
             assert abs(moment - now + timedelta(hours=1)) < timedelta(minutes=1)
     with node(settings_file, FakeClock()) as ahead:
         for endpoint, caller in (("introspect", demo.mapper), ("token", demo.post)):

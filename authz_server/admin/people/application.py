@@ -62,7 +62,7 @@ class People:
             guard=self._guard,
             sessions=self._sessions,
             log_ins=LogIns(services),
-            passkeys=Passkeys(url, services.clock),
+            passkeys=Passkeys(url, services.corrected_clock),
             provider=self.provider,
         )
         self._pages = (LogInPages(parts), PasskeyPages(parts))

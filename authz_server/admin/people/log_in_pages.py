@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from time import time
 from typing import Any
 
 from flask import Response
@@ -75,7 +74,8 @@ class LogInPages:
 
     def _begin_openid(self, visit: Visit) -> Response:
         provider = self._require_provider()
-        content = {"again": visit.parameter("step_up") == "1", "at": time(), "next": visit.next}
+        at, again = self._parts.services.corrected_clock(), visit.parameter("step_up") == "1"
+        content = {"again": again, "at": at.timestamp(), "next": visit.next}
         token = self._parts.log_ins.begin(_openid_digest(visit), content)
         answer = redirection(provider.begin(self._at_provider(token, content)))
         answer.status_code = _FOUND

@@ -8,7 +8,6 @@ its signed ``state``, so that any worker ends it.
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from time import time
 from typing import Any, NamedTuple
 
 import flask
@@ -76,6 +75,7 @@ class OpenIDProvider:
         self._settings = settings.admin.openid
         self._callback = callback
         self._skew = settings.tokens.clock_skew_seconds
+        self._clock = services.corrected_clock
         # The settings permit an issuer without TLS on loopback, in development.
         self._outbound = msgspec.structs.replace(
             settings.outbound, plain_http=self._settings.uses_plain_http
@@ -225,7 +225,7 @@ class OpenIDProvider:
                 raise LogInRefusedError("not_fresh", "auth_time" if is_strong else "acr")
         if not is_strong or known is None:
             return None
-        return datetime.fromtimestamp(min(known, time()), UTC)
+        return datetime.fromtimestamp(min(known, self._clock().timestamp()), UTC)
 
 
 class _States(FlaskIntegration):  # type: ignore[misc]

@@ -11,7 +11,7 @@ from authz_server.admin.problems import Problem
 from authz_server.admin.resources.clients import Instant
 from authz_server.operations.limited_services import require_own
 from authz_server.operations.permissions import LimitedCallerError
-from authz_server.operations.revocation import plan_cut_off, revoke_tokens
+from authz_server.operations.revocation import lies_ahead, plan_cut_off, revoke_tokens
 from authz_server.operations.tokens import RevokedToken, revoke_token, revoke_token_by_id
 from authz_server.tokens.revocations import CutOffKind
 
@@ -89,7 +89,7 @@ def revoke(call: Call) -> Reply:
     if body.jti is not None:
         return _of_token(revoke_token_by_id(call.services, body.jti, actor=actor))
     before = body.before
-    if before is not None and before > call.services.clock():
+    if before is not None and lies_ahead(call.services, before):
         raise Problem("invalid-value", "It lies in the future.", members={"field": "before"})
     kind: CutOffKind = "all"
     subject = ""

@@ -115,7 +115,7 @@ class _Step:
 
     def _remove(self, client_id: str) -> None:
         self._require(self._rows[client_id])
-        before = describe_client(self._rows[client_id], self._services.clock())
+        before = describe_client(self._rows[client_id], self._services.corrected_clock())
         self._services.clients.delete_client(self._session, client_id, actor=self._actor)
         record_difference(self._session, before, None, subject=client_id)
 
@@ -284,7 +284,10 @@ class ClientStep(_Step):
         fields = compare(before, values)
         if fields or entry.enabled not in {None, row.enabled}:
             row = self._locked(client_id)
-            before, seen = client_values(row), describe_client(row, self._services.clock())
+            before, seen = (
+                client_values(row),
+                describe_client(row, self._services.corrected_clock()),
+            )
             fields = compare(before, values)
             if fields:
                 self._services.clients.update_client(
@@ -329,7 +332,7 @@ class ClientStep(_Step):
             self._services,
             self._session,
             before,
-            describe_client(row, self._services.clock()),
+            describe_client(row, self._services.corrected_clock()),
             actor=self._actor,
             operation="apply",
             arguments={"client_id": row.id},

@@ -252,7 +252,7 @@ def _record_whole(
 ) -> None:
     store_audit_record(
         session,
-        at=services.clock(),
+        at=services.corrected_clock(),
         actor=actor,
         action="declaration.applied",
         subject=plan.digest,
