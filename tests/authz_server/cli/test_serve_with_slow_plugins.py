@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 from support.source_tree import ROOT
 
-#: It takes long in the main process, once a worker has started it.
+#: In a process with workers, which is the main process, it waits for a file of the test.
 PLUGIN = """
 import os, time
 from pathlib import Path
@@ -22,23 +23,41 @@ from authz_server.plugin_api import hookimpl
 class Slow:
     @hookimpl
     def start(self, settings):
-        started = Path(settings["started"])
-        with started.open("a") as file:
-            file.write(f"{os.getpid()}\\n")
-        others = {*started.read_text().split()} - {str(os.getpid()), str(os.getppid())}
-        time.sleep(20 if others else 0)
+        waiting, released = Path(settings["waiting"]), Path(settings["released"])
+        if not Path(f"/proc/self/task/{os.getpid()}/children").read_text():
+            return
+        with waiting.open("a") as file:
+            file.write("waits\\n")
+        while not released.exists():
+            time.sleep(0.02)
 """
 ENTRY = "[authz_server.plugins]\nslow = slow:Slow\n"
 
 
 class Server(LiveServer):
-    """A server that is waited for at its public listener alone."""
+    """A server that is waited for at its public listener alone.
+
+    Its health listener waits for the plugin while ``released`` does not exist.
+    """
+
+    @property
+    def released(self) -> Path:
+        return self.log_path.with_name("released")
+
+    def await_waits(self, count: int) -> None:
+        """Return when the plugin has begun to wait so many times."""
+        waiting = self.log_path.with_name("waiting")
+        until(lambda: waiting.exists() and len(waiting.read_text().split()) >= count)
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + 60
-        while not answers(f"{self.base_url}/.well-known/jwks.json"):
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.05)
+        until(lambda: answers(f"{self.base_url}/.well-known/jwks.json"))
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -54,11 +73,11 @@ def running(tmp_path, url):
     (installed / "slow.py").write_text(PLUGIN)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text(ENTRY)
-    settings = {"slow": {"started": str(tmp_path / "started")}}
+    files = {name: str(tmp_path / name) for name in ("waiting", "released")}
 
     def write(**overrides):
-        plugins = {"enabled": ["slow"], "settings": settings} if "server" in overrides else {}
-        overrides = overrides | ({"plugins": plugins} if plugins else {})
+        if "server" in overrides:
+            overrides["plugins"] = {"enabled": ["slow"], "settings": {"slow": files}}
         return write_settings(tmp_path, url, overrides)
 
     parties = Parties(load_settings(write()), SecretsWatch())
@@ -69,23 +88,27 @@ def running(tmp_path, url):
 
 
 def test_sigterm_ends_it_while_the_health_listener_waits_for_a_plugin(server):
-    assert not server.is_ready(), "the plugin starts"
-    began = time.monotonic()
-    assert server.stop() == 0
-    assert time.monotonic() - began < 10
+    server.await_waits(1)
+    assert not server.is_ready()
+    _require_quick_end(server)
 
 
 def test_the_health_listener_answers_once_the_plugin_has_started(server):
-    deadline = time.monotonic() + 60
-    while not server.is_ready():
-        assert time.monotonic() < deadline, server.log()
-        time.sleep(0.1)
+    server.await_waits(1)
+    assert not server.is_ready()
+    server.released.touch()
+    until(server.is_ready)
 
 
 def test_sigterm_ends_it_while_changed_settings_wait_for_a_plugin(server):
     test_the_health_listener_answers_once_the_plugin_has_started(server)
+    server.released.unlink()
     server.send_signal(signal.SIGHUP)
-    time.sleep(1)
+    server.await_waits(2)
+    _require_quick_end(server)
+
+
+def _require_quick_end(server):
     began = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - began < 10
