@@ -63,8 +63,8 @@ class RegistrationServices(ClientServices):
             require_no_stop=lambda session, server_id: require_no_stop(
                 session, resource_server_id=server_id
             ),
-            machine_clock=self.clock,
             leave_programmes=leave_programmes,
+            machine_clock=self.clock,
         )
 
     @cached_property

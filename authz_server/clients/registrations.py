@@ -101,8 +101,8 @@ class Registrations:
         find_canonical_names: finds scopes in the catalogue.
         revoker: returns the revoker of tokens; called when tokens are to be revoked.
         require_no_stop: raises ConflictError if the resource server of an id is stopped.
-        machine_clock: returns the present time by this machine's clock; None: as ``clock``.
         leave_programmes: takes a client out of the programmes that have it.
+        machine_clock: returns the present time by this machine's clock; None: as ``clock``.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it is made of
@@ -114,8 +114,8 @@ class Registrations:
         revoker: Callable[[], TokenRevoker],
         *,
         require_no_stop: Callable[[Session, str], None],
-        machine_clock: Callable[[], datetime] | None = None,
         leave_programmes: LeaveProgrammes,
+        machine_clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._clock = clock
         self._machine_clock = machine_clock or clock
