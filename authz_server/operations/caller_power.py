@@ -5,14 +5,12 @@ The rule applies to a request, and again to a change that waited, when its reque
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.clients.models import Client
 from authz_server.clients.properties import read_properties
-from authz_server.database.operators import Operator
 from authz_server.errors import OperatorError
 from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.approved_acts import read_arguments
@@ -98,6 +96,8 @@ def require_no_more(
 ) -> None:
     """Apply the rule to a change that waited, before it is carried out and afterwards.
 
+    The roles that files give are checked while they are applied, as with the request.
+
     Args:
         services: the parts of the server.
         session: the transaction that carries it out.
@@ -124,8 +124,6 @@ def require_no_more(
             _require_sections(services, change, caller)
             for client_id in arguments["clients"]:
                 _require_of_stored(session, client_id, caller)
-            for name in arguments.get("operators", ()):
-                _require_roles_of_stored(services, session, name, caller)
         case _ if "client_id" in arguments:
             _require_of_stored(session, arguments["client_id"], caller)
 
@@ -143,14 +141,6 @@ def _require_of_stored(session: Session, client_id: str, caller: Caller) -> None
     client = session.get(Client, client_id)
     if client is not None:
         require_no_more_of_client(caller, client)
-
-
-def _require_roles_of_stored(
-    services: Services, session: Session, name: str, caller: Caller
-) -> None:
-    row = session.scalar(select(Operator).where(Operator.name == name))
-    if row is not None:
-        require_no_more_of_roles(services, caller, [each.role for each in row.roles])
 
 
 def _require_scopes(noun: str, caller: Caller, scopes: Iterable[str], limits: Limits) -> None:

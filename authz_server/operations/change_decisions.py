@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
@@ -34,7 +35,11 @@ from authz_server.operations.approved_acts import (
     read_order,
     require_known,
 )
-from authz_server.operations.caller_power import require_no_more
+from authz_server.operations.caller_power import (
+    MorePowerError,
+    require_no_more,
+    require_no_more_of_roles,
+)
 from authz_server.operations.changes import (
     ChangeView,
     describe_change,
@@ -145,6 +150,8 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
         _require_permission(services, change, decision.decider)
         require_no_more(services, session, change, decision.decider)
         held = find_held(change)
+        if change.operation == APPLY:
+            held["require_roles"] = partial(require_no_more_of_roles, services, decision.decider)
         change.kind, change.reason = "break_glass", decision.reason.strip()
         change.expires_at = None
         change.secret_record = None
@@ -308,6 +315,9 @@ def _carry_out(
 ) -> None:
     try:
         carry_out(services, session, change, held)
+    except MorePowerError:
+        # A second person may approve the change still.
+        raise
     except OperatorError as error:
         raise _FailedError(error) from error
 

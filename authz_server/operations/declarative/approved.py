@@ -1,6 +1,6 @@
 """The application of declarative files by others than the command line on the server."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
     operators: Sequence[str] = (),
     limits: Mapping[str, Mapping[str, Any]] | None = None,
     prepared: PreparedSecret | None = None,
+    require_roles: Callable[[Iterable[str]], None] = lambda _: None,
 ) -> Plan:
     """Apply files again that waited for an approval.
 
@@ -51,6 +52,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
         operators: the names of the operators that change.
         limits: the limits of the requester, by section.
         prepared: the secrets of new registrations, which were shown with the request.
+        require_roles: refuses roles that the requester, who carries it out, may not give.
 
     Raises:
         OperatorError: a change is refused.
@@ -63,6 +65,7 @@ def apply_approved(  # noqa: PLR0913 - those that the change has
         prune=prune,
         limits=read_arguments(limits or {}),
         secrets=InitialSecrets(prepared=_split(prepared)),
+        require_roles=require_roles,
     )
     return run_together(
         services, lambda joined, session: apply_within(joined, session, application)

@@ -340,3 +340,39 @@ def test_a_file_with_roles_waits_for_a_second_person(approvals):
     (record,) = approvals.records("action=operator.created&subject=gil")
     assert record["detail"]["approved_by"] == "client:second via api"
     assert record["detail"]["diff"]["name"] == {"before": None, "after": "gil"}
+
+
+def test_glass_is_broken_by_who_gives_no_role_that_it_may_not_give(approvals):
+    """Roles may be taken away and officers disabled, at the request and afterwards alike."""
+    api = approvals.api
+    officer, auditor = 'roles = ["security-officer"]\n', 'roles = ["auditor"]\n'
+    text = f"[operators.ida]\n{officer}[operators.jon]\n{officer}[operators.kim]\n{officer}"
+    done = apply(approvals, text, "?break_glass=true&reason=test")
+    assert done.status_code == 200, done.text
+    token = api.new_token("operators:write", "operators:read", "changes:read")
+
+    def file_and_break(text: str, by: str):
+        body = {"files": [{"name": "a.toml", "text": text}]}
+        filed = api.send("POST", PATH, json=body, token=by)
+        assert filed.status_code == 202, filed.text
+        path = f"/changes/{filed.json['id']}"
+        tag = {"If-Match": api.get(path).headers["ETag"]}
+        broken = api.send(
+            "POST", f"{path}/break-glass", token=token, json={"reason": "test"}, headers=tag
+        )
+        return filed.json["id"], broken
+
+    demoted = f"[operators.ida]\n[operators.jon]\nenabled = false\n{officer}"
+    _, broken = file_and_break(demoted, token)
+    assert broken.status_code == 200, broken.text
+    assert api.get("/operators/ida").json["roles"] == []
+    assert api.get("/operators/jon").json["state"] == "disabled"
+    # The requester had more permissions then.
+    change, broken = file_and_break(f"[operators.ida]\n{auditor}", api.token())
+    refused = require_problem(broken, 403, "refused")
+    assert "permit what the caller may not do" in refused["detail"]
+    assert approvals.state(change) == "pending"
+    assert api.get("/operators/ida").json["roles"] == []
+    approved = approvals.decide(change, "approve")
+    assert approved.status_code == 200, approved.text
+    assert [each["role"] for each in api.get("/operators/ida").json["roles"]] == ["auditor"]
