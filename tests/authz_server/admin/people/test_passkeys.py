@@ -1,10 +1,13 @@
 """Passkeys: enrolment by a link, log-in, confirmation, and what is refused."""
 
+from datetime import timedelta
+
 import pytest
 
+from authz_server.app import EXTENSION
 from authz_server.operations.permissions import authorise
 from support.authenticator import USER_PRESENT, Authenticator, encode
-from support.people_site import URL, Visitor
+from support.people_site import URL, Visitor, running_people_site
 
 
 @pytest.fixture
@@ -42,6 +45,18 @@ def test_a_link_shows_a_page_and_is_used_by_the_registration_alone(people):
     record = people.records("operator.sign_in_refused")[-1]
     assert record["path"] == "/enrol"
     assert path.removeprefix("/enrol/") not in people.audit_path.read_text()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_log_in_is_of_the_databases_present(tmp_path, postgresql_url, database_clock, hours):
+    """On a node an hour ahead it would otherwise stay fresh for an hour more, behind never be."""
+    with running_people_site(tmp_path, postgresql_url) as site:
+        database_clock.set_ahead(hours * 3_600)
+        for app in site.apps:
+            app.extensions[EXTENSION].key_rings.refresh()
+        at = site.enrolled().caller().authenticated_at
+        assert at is not None
+        assert abs(at - site.clock() - timedelta(hours=hours)) < timedelta(minutes=1)
 
 
 def test_of_two_registrations_by_one_link_one_counts(people):
