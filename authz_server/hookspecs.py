@@ -32,12 +32,13 @@ MAXIMUM_CLAIM_BYTES = 4_096
 
 #: Claims that the server writes itself (RFC 7519, 4.1; RFC 7662, 2.2; RFC 7800, 3.1; RFC 9068,
 #: 2.2), or that would change what a token means to those who check it (RFC 8693, 4; RFC 9396, 9).
+#: Settings that make the server write one are no condition: a name has one meaning.
 RESERVED_CLAIMS = frozenset(
     {
         "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf",
         "active", "token_type", "username", "token_introspection",
         "act", "may_act", "authorization_details", "exchanged_from", "status",
-        "sender_id", "message_cnf", "max_age",
+        "sender_id", "message_cnf", "max_age", "client_name", "organisation",
     }
 )  # fmt: skip
 
@@ -211,6 +212,11 @@ def require_claims(added: object, collected: Mapping[str, Any]) -> None:
 
 def copy_values(value: Any) -> Any:  # noqa: ANN401 - any value
     """Return a copy of tables and lists, at any depth, that a plugin may change without effect."""
+    if isinstance(value, TokenDecision):
+        if value.confirmation is None and value.claims is None:
+            return value
+        confirmation, claims = copy_values(value.confirmation), copy_values(value.claims)
+        return replace(value, confirmation=confirmation, claims=claims)
     if isinstance(value, Mapping):
         return {name: copy_values(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

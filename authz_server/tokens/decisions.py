@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from authz_server.hookspecs import TokenDecision, copy_values
+from authz_server.hookspecs import TokenDecision
 from authz_server.tokens.authorization import Authorization
 
 
 def decision_of(
     authorization: Authorization, source_address: str = "", authentication_method: str = ""
 ) -> TokenDecision:
-    """Return the decision on a token, whose values a plugin may change without effect.
+    """Return the decision on a token.
 
     Args:
         authorization: what the server's own rules permit.
@@ -22,9 +22,9 @@ def decision_of(
         authorization.scopes,
         authorization.audience,
         authorization.lifetime_seconds,
-        copy_values(authorization.confirmation),
+        authorization.confirmation,
         authorization.subject or authorization.client_id,
-        copy_values(authorization.claims),
+        authorization.claims,
         source_address,
         authentication_method,
     )

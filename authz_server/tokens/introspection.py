@@ -41,7 +41,7 @@ class IntrospectionService:
         sources: describe the tokens of other issuers.
         maximum_ages: how long a response may be kept (seconds), by the risk of its scopes; empty:
             responses have no ``max_age``.
-        find_client: finds the client whose name and organisation are told; None: they are not.
+        find_client: finds the client whose name and organisation are added; None: they are not.
         note_seen: receives the client and the scopes of each active token; None: nothing does.
     """
 

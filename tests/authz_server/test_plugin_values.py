@@ -4,10 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from authz_server.hookspecs import Hooks
+from authz_server.hookspecs import RESERVED_CLAIMS, Hooks, copy_values
 from authz_server.plugin_manager import PluginError, PluginManager
 from authz_server.tokens.decisions import decision_of
-from support.loaded_plugins import Available, plugin_with
+from support.loaded_plugins import Available, plugin_with, plugins
+from support.parties import ACTOR
+from support.stage import ApplicationFixture
 
 HOOKS = [name for name in vars(Hooks) if name[0] != "_"]
 #: A generator is a list of what it yields.
@@ -51,7 +53,7 @@ def test_a_generator_may_register_parts():
     assert found == [("plugin bad", "PART")]
 
 
-def test_a_plugin_changes_neither_the_settings_nor_the_claims_that_it_receives():
+def test_a_plugin_changes_no_settings_that_it_receives():
     def start(settings):
         settings.pop("key")["inner"] = "changed"
 
@@ -61,17 +63,25 @@ def test_a_plugin_changes_neither_the_settings_nor_the_claims_that_it_receives()
         PluginManager(["bad"], settings, available)
     assert settings == {"bad": {"key": {"inner": "value"}}}
 
+
+def test_a_plugin_changes_no_claims_that_the_next_one_receives():
+    seen = []
+
     def change(claims):
+        seen.append(copy_values(claims))
         claims["cnf"].clear()
         claims["sub"] = "another"
         return {}
 
     claims = {"sub": "client", "cnf": {"jkt": "thumbprint"}}
-    assert load("introspection_claims", change).introspection_claims(claims) == {}
-    assert claims == {"sub": "client", "cnf": {"jkt": "thumbprint"}}
+    plugin = plugin_with("introspection_claims", change)
+    assert plugins(one=plugin, two=plugin).introspection_claims(claims) == {}
+    assert seen == [{"sub": "client", "cnf": {"jkt": "thumbprint"}}] * 2
+    assert claims == seen[0]
 
 
-def test_a_plugin_changes_no_authorization_on_which_it_decides():
+@pytest.mark.parametrize("hook", ["decide_token", "token_claims"])
+def test_a_plugin_changes_no_authorization_and_no_decision_of_the_next_one(hook):
     authorization = SimpleNamespace(
         client_id="client",
         grant_type="client_credentials",
@@ -83,10 +93,31 @@ def test_a_plugin_changes_no_authorization_on_which_it_decides():
         claims={"act": {"sub": "actor"}},
     )
 
+    seen = []
+
     def change(request):
+        seen.append((dict(request.confirmation), dict(request.claims["act"])))
         request.confirmation.clear()
         request.claims["act"]["sub"] = "another"
 
-    load("decide_token", change).decide_token(decision_of(authorization))
+    plugin = plugin_with(hook, change)
+    getattr(plugins(one=plugin, two=plugin), hook)(decision_of(authorization))
+    assert seen == [({"jkt": "thumbprint"}, {"sub": "actor"})] * 2
     assert authorization.confirmation == {"jkt": "thumbprint"}
     assert authorization.claims == {"act": {"sub": "actor"}}
+
+
+def test_every_member_that_the_server_writes_is_reserved(tmp_path, database_url):
+    stage = ApplicationFixture(
+        tmp_path,
+        database_url,
+        introspection={"client_names": True, "maximum_age_seconds": {"read": 60}},
+    )
+    with stage.change() as (services, session):
+        services.clients.update_client(
+            session, "client-basic", actor=ACTOR, name="Ministry", organisation="Government"
+        )
+    answer = stage.introspect(stage.token())
+    stage.close()
+    assert (answer["client_name"], answer["organisation"]) == ("Ministry", "Government")
+    assert set(answer) - RESERVED_CLAIMS == set()
