@@ -121,8 +121,7 @@ class PluginManager:
         self._call_seconds = call_seconds
         self._calls: dict[str, BoundedCalls] = {name: BoundedCalls() for name in enabled}
         self._notifications = {
-            name: Notifications(call_seconds, patience_seconds, partial(self._note_failure, name))
-            for name in enabled
+            name: Notifications(name, call_seconds, patience_seconds, report) for name in enabled
         }
         self._registered: dict[str, list[tuple[str, Any]]] = {}
         self.faults: list[str] = []
@@ -222,7 +221,8 @@ class PluginManager:
         """
         for name, call in self._decide_token:
             try:
-                for narrowing in self._call(name, partial(call, request=request)):
+                own = copy_values(request)
+                for narrowing in self._call(name, partial(call, request=own)):
                     request = narrow_decision(request, narrowing)
             except RefusalError as refusal:
                 reason = str(refusal)[:_MAXIMUM_REASON]
@@ -251,12 +251,13 @@ class PluginManager:
         Raises:
             OAuthError: ``server_error``, as for :meth:`token_claims`.
         """
-        # Parts of them are those of the token, which is kept.
-        own = copy_values(claims)
-        return self._collect("introspection_claims", self._introspection_claims, claims=own)
+        return self._collect("introspection_claims", self._introspection_claims, claims=claims)
 
     def emit(self, event: Event) -> None:
         """Notify every plugin of an event; a failure is logged."""
+        if isinstance(event, ServerStopped):
+            for notifications in self._notifications.values():
+                notifications.end()
         # No request waits at the start and at the end, and a plugin may rely on either.
         self._notify(
             "event_happened",
@@ -287,12 +288,6 @@ class PluginManager:
         for name, call in callers:
             notification = Notification(hook, subject, partial(call, **values))
             self._notifications[name].send(notification, awaited=awaited)
-
-    def _note_failure(self, name: str, notification: Notification, error: Exception) -> None:
-        hook, subject = notification.hook, notification.subject
-        self._report_failure(name, hook, error)
-        extra = {"plugin": name, "hook": hook, "event": subject}
-        _logger.error("a plugin failed", exc_info=error, extra=extra)
 
     def _call(self, name: str, call: Callable[[], list[Any]]) -> list[Any]:
         return self._calls[name].run(call, self._call_seconds)
@@ -351,7 +346,7 @@ class PluginManager:
         collected: dict[str, Any] = {}
         for name, call in callers:
             try:
-                for added in self._call(name, partial(call, **values)):
+                for added in self._call(name, partial(call, **copy_values(values))):
                     require_claims(added, collected)
                     collected |= added
             except Exception as error:
@@ -359,13 +354,10 @@ class PluginManager:
         return collected
 
     def _fault(self, name: str, hook: str, error: Exception, client_id: str = "") -> OAuthError:
-        self._report_failure(name, hook, error)
-        _logger.error("plugin %s failed in %s", name, hook, exc_info=error)
-        return OAuthError("server_error", f"plugin {name} failed in {hook}", client_id=client_id)
-
-    def _report_failure(self, name: str, hook: str, error: Exception) -> None:
         kinds = {CallTimeoutError: "timed_out", InvalidResultError: "invalid"}
         self._report(PluginFailed(name, hook, kinds.get(type(error), "raised")))
+        _logger.error("plugin %s failed in %s", name, hook, exc_info=error)
+        return OAuthError("server_error", f"plugin {name} failed in {hook}", client_id=client_id)
 
 
 def _choose(

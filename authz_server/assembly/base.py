@@ -100,12 +100,15 @@ class BaseServices:
             if self.sink is not None:
                 yield self.sink.write
             if self.settings.plugins.enabled:
-                yield from self._find_notified()
+                yield from self._find_notified(kind)
         elif kind in self.key_alarms.kinds:
             yield self.key_alarms.receive
 
-    def _find_notified(self) -> Iterator[Receiver]:
-        if self.plugins.receives_events:
+    def _find_notified(self, kind: type[Event]) -> Iterator[Receiver]:
+        from authz_server.audit.server_events import ServerStopped
+
+        # The end of the server is that of all notifications.
+        if self.plugins.receives_events or kind is ServerStopped:
             yield self.plugins.emit
         if self.plugins.receives_revocations:
             yield self._report_revocation

@@ -244,8 +244,8 @@ COUNTED_ALONE = Family(
 PLUGIN_FAILURES = Family(
     "authz_server_plugin_failures_total",
     "counter",
-    "Hooks of plugins that failed, by plugin, hook and failure: raised, timed_out, invalid, or a "
-    "word of the plugin.",
+    "Hooks of plugins that failed, by plugin, hook and failure: raised, timed_out, invalid, lost, "
+    "or a word of the plugin.",
     ("plugin", "hook", "failure"),
 )
 SECURITY_EVENTS = Family(

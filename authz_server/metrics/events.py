@@ -33,7 +33,8 @@ class PluginFailed(NamedTuple):
     Attributes:
         plugin: the plugin or the part, by name.
         hook: the hook.
-        failure: ``raised``, ``timed_out``, or ``invalid`` for a result that cannot be used.
+        failure: ``raised``, ``timed_out``, ``invalid`` for a result that cannot be used, or
+            ``lost`` for a notification that was not made.
     """
 
     plugin: str
