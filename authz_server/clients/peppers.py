@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,7 +28,7 @@ def count_secrets(session: Session, fingerprint: str, now: datetime) -> tuple[in
         fingerprint: the fingerprint of the pepper.
         now: the present time.
     """
-    counts: Counter[str] = Counter()
+    counts: Counter[str | None] = Counter()
     for query in _queries(now):
         for made_with, number in session.execute(query):
             counts[made_with] += number
@@ -98,6 +97,8 @@ class PepperReadiness:
 
     def _check(self) -> None:
         problem = ""
+        # Also for a look that fails: a large table is not read again for each request.
+        self._until = self._monotonic() + self.INTERVAL_SECONDS
         try:
             with self._database.reading() as session:
                 require_own_pepper(session, self._fingerprint, self._clock())
@@ -105,7 +106,6 @@ class PepperReadiness:
             problem = str(error)
         except SQLAlchemyError:
             return
-        self._until = self._monotonic() + self.INTERVAL_SECONDS
         if problem != self._problem:
             if problem:
                 logger.warning("%s", problem)
@@ -114,7 +114,7 @@ class PepperReadiness:
             self._problem = problem
 
 
-def _queries(now: datetime) -> Iterator[Select[Any]]:
+def _queries(now: datetime) -> Iterator[Select[str | None, int]]:
     """Yield the queries that count the working secrets of each table by their pepper."""
     secret, token = ClientSecret, InitialAccessToken
     for column, *conditions in (

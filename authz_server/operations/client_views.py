@@ -15,7 +15,7 @@ class SecretView:
 
     Attributes:
         imported: True if it was imported.
-        works: True if it authenticates now.
+        works: True if it has not ended; one of another pepper is refused all the same.
         ends_at: the time at which it ends or ended; None: it does not end.
         last_used_at: the time of its last authentication, to about a minute; None: never.
         last_used_from: the IP address of the sender of that request.

@@ -11,6 +11,12 @@ def _spend(site, value: str) -> tuple[str, ...] | None:
     return None if grantor is None else grantor.scopes
 
 
+def _fingerprint(site) -> str | None:
+    with site.services.transaction() as session:
+        (token,) = site.services.initial_tokens.list_all(session)
+        return token.pepper_fingerprint
+
+
 def test_a_token_for_payments_works_once_a_second_person_has_approved(approvals):
     """As the grant of the scope to a client does."""
     body = {"expires_at": UNTIL, "scopes": [MONEY]}
@@ -21,7 +27,10 @@ def test_a_token_for_payments_works_once_a_second_person_has_approved(approvals)
     value = answer.json["answer"]["value"]
     assert _spend(api, value) is None
     assert approvals.decide(answer.json["id"], "approve").status_code == 200
+    # The pepper may have been replaced since the token was made: a use proves it.
+    assert _fingerprint(api) is None
     assert _spend(api, value) == (MONEY,)
+    assert _fingerprint(api) == api.services.secrets.fingerprint
     administrative = {**body, "scopes": ["clients:read"]}
     answer = api.send("POST", "/registration-tokens", json=administrative)
     assert answer.json["acts"] == ["operator.change_role"]

@@ -51,3 +51,4 @@ def test_an_existing_secret_is_imported(files, operator, tmp_path):
     assert plan.changes[0].secret == "imported"
     (secret,) = client_secrets.list_secrets(operator.services, "urn:x/y", kind="client")
     assert secret.imported
+    assert secret.pepper_fingerprint == operator.services.secrets.fingerprint
