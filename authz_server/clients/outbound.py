@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPResponse
+from http.client import CONTINUE, HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -25,6 +25,7 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 LOWEST_FREE_PORT = 1_024
 _MAXIMUM_DIGITS = 9
 _OK = 200
+_INTERIM = range(102, 200)  # after 101 another protocol follows
 
 _URL = re.compile(r"[!$-;=?-Z_a-z~%\[\]]+")  # the characters of RFC 3986 without "#"
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?"
@@ -232,26 +233,27 @@ class _Deadline:
     limits = Limits(0.0, 0)
     received = 0
 
-    def _before_read(self) -> float:
+    def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as inherited
         if self.received > self.limits.maximum_bytes + MAXIMUM_HEADER_BYTES:
             raise FetchError("the answer is too large")
-        return self.limits.seconds_left()
-
-
-class _PlainSocket(_Deadline, socket.socket):
-    def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as inherited
-        self.settimeout(self._before_read())
-        count = super().recv_into(*arguments)
+        self.settimeout(self.limits.seconds_left())  # type: ignore[attr-defined]
+        count: int = super().recv_into(*arguments)  # type: ignore[misc]
         self.received += count
         return count
 
 
-class _TlsSocket(_Deadline, ssl.SSLSocket):
-    def recv_into(self, *arguments: Any) -> int:  # noqa: ANN401 - as inherited
-        self.settimeout(self._before_read())
-        count = super().recv_into(*arguments)
-        self.received += count
-        return count
+class _PlainSocket(_Deadline, socket.socket): ...
+
+
+class _TlsSocket(_Deadline, ssl.SSLSocket): ...
+
+
+class _Response(HTTPResponse):
+    """An answer after any interim ones (RFC 9110, 15.2); the library knows 100 alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, CONTINUE if status in _INTERIM else status, reason
 
 
 def make_tls_context(ca_file: str = "", *, alone: bool = False) -> ssl.SSLContext:
@@ -328,7 +330,7 @@ def send_request(  # noqa: PLR0913, PLR0917 - the parts of a request, in order
             peer.limits = limits
             peer.settimeout(limits.seconds_left())
             peer.sendall(request)
-            with HTTPResponse(peer, method=method) as response:
+            with _Response(peer, method=method) as response:
                 response.begin()
                 return _read(response, limits.maximum_bytes)
     except ssl.SSLError as error:

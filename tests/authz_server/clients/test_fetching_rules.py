@@ -72,6 +72,8 @@ MISBEHAVING = {
     "redirect": answer_with(b"", 302, extra="Location: http://127.0.0.1:1/\r\n"),
     "permanent redirect": answer_with(DOCUMENT, 308, extra="Location: /elsewhere\r\n"),
     "not found": answer_with(DOCUMENT, 404),
+    "interim answers alone": script(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "another protocol": script(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", head(), DOCUMENT),
     "no content": script(b"HTTP/1.1 204 No Content\r\n\r\n"),
     "not modified": script(b"HTTP/1.1 304 Not Modified\r\n\r\n"),
     "server error": answer_with(DOCUMENT, 500),
@@ -100,6 +102,17 @@ def test_a_server_that_misbehaves_is_given_up_in_bounded_time(make_fetcher, name
             get(make_fetcher(), f"{server.address}/jwks")
         assert time.monotonic() - began < 15
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "status", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 X"]
+)
+def test_a_document_comes_after_interim_answers(make_fetcher, status):
+    """RFC 9110, 15.2."""
+    interim = b"HTTP/1.1 %b\r\nLink: </style.css>\r\n\r\n" % status
+    final = head(f"Content-Length: {len(DOCUMENT)}")
+    with ScriptedServer(script(interim, interim, final, DOCUMENT)) as server:
+        assert get(make_fetcher(), f"{server.address}/jwks") == DOCUMENT
 
 
 def test_a_document_comes_as_it_is_and_the_request_holds_nothing_else(make_fetcher):
