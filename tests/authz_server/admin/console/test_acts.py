@@ -1,6 +1,7 @@
 """Acts: the plan before, the condition, the result after, and the second editor."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 
@@ -201,3 +202,44 @@ def test_the_other_acts(console, client_id):
     revoked = console.confirm("/act/token-revoke?jti=0123456789abcdef", reason="found in a log")
     assert revoked.status_code in {303, 404}, revoked.text
     assert console.post("/act/nothing", {"csrf_token": CSRF}).status_code == 404
+
+
+def test_what_is_stopped_is_offered_to_be_lifted(console):
+    """Neither to be stopped again nor, a programme, to be deleted, which would be refused."""
+    site = console.site
+    places = (
+        ("programme", "Payments", "/apis"),
+        ("resource-server", "mapper", "/apis"),
+        ("resource-server", "mapper", "/apis/api?id=mapper"),
+        ("scope", "mapper/link", "/apis/api?id=mapper"),
+        ("client", "treasury", "/clients/client?id=treasury"),
+    )
+    delete = "/act/programme-delete?name=Payments"
+    for kind, subject, page in places:
+        address = f"kind={kind}&amp;subject={quote(subject, safe='')}"
+        stop, lift = f'"/act/stop-set?{address}"', f'"/act/stop-lift?{address}"'
+        text = console.page(page)
+        assert (stop in text, lift in text) == (True, False), (kind, page)
+        body = {"kind": kind, "subject": subject, "reason": "INC-1"}
+        assert site.send("POST", "/stops", json=body).status_code == 201
+        text = console.page(page)
+        assert (stop in text, lift in text) == (False, True), (kind, page)
+        assert (delete in text) == ((kind, page) == ("resource-server", "/apis"))
+        item = f"/stops/{kind}/{quote(subject, safe='')}"
+        lifted = site.change("POST", f"{item}/lift", {"reason": "over"}, item=item)
+        assert lifted.status_code == 200, lifted.text
+
+
+@pytest.mark.parametrize(
+    ("permissions", "acts"),
+    [((), []), (("scopes:write",), ["delete"]), (("tokens:revoke",), ["set"])],
+    ids=str,
+)
+def test_a_programme_shows_the_acts_that_one_may_do(console, permissions, acts):
+    """Or a dash, as every other table."""
+    reading = ("scopes:read", "resource-servers:read")
+    with console.acting_as(console.operator(*reading, *permissions)):
+        text = console.page("/apis")
+    (row,) = re.findall(r"<tr role=\"row\">(?:(?!</tr>).)*Payments.*?</tr>", text, re.DOTALL)
+    assert re.findall(r'"/act/(?:stop|programme)-(\w+)\?', row) == acts
+    assert (re.search(r"\u2013</span></td>\s*</tr>$", row) is None) == bool(acts)
