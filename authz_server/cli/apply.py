@@ -1,4 +1,4 @@
-"""``apply``: make clients, resource servers and scopes agree with declarative files."""
+"""``apply``: make what is registered agree with declarative files."""
 
 import json
 import sys
@@ -74,12 +74,12 @@ def apply(  # noqa: PLR0913, PLR0917 - one for each option
     imported_secrets: Path | None,
     as_json: bool,
 ) -> None:
-    """Make the stored clients and scopes agree with files.
+    """Make what is registered agree with files.
 
-    The plan shows what is added, changed and removed, and is applied in one transaction after a
-    question. Entries that no file has stay, unless --prune is given. The secrets of existing
-    clients stay as they are. A second run changes nothing. A folder stands for the files *.toml
-    and *.json in it.
+    The files have scopes, resource servers, clients, programmes and operators. The plan
+    shows what is added, changed and removed, and is applied in one transaction after a question.
+    Entries that no file has stay, unless --prune is given. The secrets of existing clients stay as
+    they are. A second run changes nothing. A folder stands for the files *.toml and *.json in it.
     """
     declaration = read_declaration(files)
     options: dict[str, Any] = {

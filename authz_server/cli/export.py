@@ -1,4 +1,4 @@
-"""``export``: write what is stored to a declarative file."""
+"""``export``: write what is registered to a declarative file."""
 
 from pathlib import Path
 from typing import Literal
@@ -37,11 +37,11 @@ format_option = click.option(
 def export(
     invocation: Invocation, form: Literal["toml", "json"], output: Path | None, operators: bool
 ) -> None:
-    """Write clients, resource servers and scopes to a file.
+    """Write what is registered to a file.
 
-    The file is ordered and commented for review in git, and `authz-server apply` reads it. It also
-    has programmes, and it has no secrets. Dynamically registered clients and the admin API are left
-    out.
+    The file has scopes, resource servers, clients, programmes, and operators on request, without
+    secrets. It is ordered and commented for review in git, and `authz-server apply` reads it.
+    Dynamically registered clients and the admin API are left out.
     """
     with invocation.operations() as carry_out:
         text = carry_out(export_declaration, form=form, operators=operators)

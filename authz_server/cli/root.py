@@ -61,11 +61,11 @@ _COMMANDS = {
     ),
     "export": (
         "authz_server.cli.export:export",
-        "Write clients, resource servers and scopes to a file.",
+        "Write what is registered to a file.",
     ),
     "apply": (
         "authz_server.cli.apply:apply",
-        "Make the stored clients and scopes agree with files.",
+        "Make what is registered agree with files.",
     ),
     "token": (
         "authz_server.cli.token:token",

@@ -54,7 +54,7 @@ class ExportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """The stored clients, resource servers and scopes as a declarative file, without secrets."""
+    """The declarative file of what is registered, without secrets."""
 
     format: Format
     text: str
@@ -132,7 +132,7 @@ class Prepared:
 
 
 def export(call: Call) -> Reply:
-    """Answer the stored clients, resource servers and scopes as a declarative file.
+    """Answer what is registered as a declarative file, with the operators on request.
 
     A caller with limits gets what lies within them alone.
     """

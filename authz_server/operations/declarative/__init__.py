@@ -1,1 +1,1 @@
-"""The declarative file: clients, resource servers and scopes as text for review in git."""
+"""The declarative file of what is registered, as text for review in git."""

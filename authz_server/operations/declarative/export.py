@@ -1,4 +1,4 @@
-"""Write the stored clients, resource servers and scopes as a declarative file, without secrets."""
+"""Write what is registered as a declarative file, without secrets."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +41,7 @@ Entries = Mapping[str, Mapping[str, Any]]
 
 _CATALOGUES: tuple[Catalogue, ...] = ("g2p-connect",)
 _HEADING = """\
-# Clients, resource servers and scopes of an authorization server, for `authz-server apply`.
+# What is registered at an authorization server, for `authz-server apply`.
 # A member that is missing has its default. Secrets are not part of this file.
 """
 _SECTIONS: Mapping[Section, str] = {
