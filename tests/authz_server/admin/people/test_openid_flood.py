@@ -74,7 +74,7 @@ def test_few_answers_wait_for_a_slow_provider(tmp_path, sqlite_url, provider, mo
 
 
 def test_a_log_in_sends_the_provider_one_request(tmp_path, sqlite_url, provider):
-    """Whoever replays a ``state`` with invented codes would make this server flood the provider."""
+    """A ``state`` with invented codes would otherwise make this server flood the provider."""
     with running_people_site(tmp_path, sqlite_url, tables(provider)) as site:
         visitor = Visitor(site)
         answered = provider.authorise(visitor.get("/login/openid").headers["Location"])
