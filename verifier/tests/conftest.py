@@ -1,11 +1,19 @@
 """Fixtures of the tests of authz-verifier."""
 
+import datetime as dt
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
+from typing import NamedTuple
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from authz_verifier import Request, Verifier
 from authz_verifier.pytest_plugin import authz_proof_key
@@ -36,6 +44,38 @@ def present():
         return Request("POST", URL, (f"{scheme} {token}",), **parts)
 
     return make
+
+
+class Tls(NamedTuple):
+    """Contexts of a server on loopback, and of a client that trusts its certificate."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+@pytest.fixture
+def tls(tmp_path) -> Tls:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(
+        name,
+        name,
+        key.public_key(),
+        1,
+        now,
+        now + dt.timedelta(days=1),
+        [x509.Extension(address.oid, critical=False, value=address)],
+    )
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    path = tmp_path / "server.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return Tls(context, ssl.create_default_context(cadata=certificate.decode()))
 
 
 class Hostile(BaseHTTPRequestHandler):

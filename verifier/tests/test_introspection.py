@@ -3,13 +3,14 @@
 import asyncio
 import json
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
 from authz_verifier import AsyncVerifier, Refusal, Verifier
 from authz_verifier.introspection import Introspection
 from authz_verifier.metrics import INTROSPECTIONS, Counters
-from authz_verifier.testing import DEFAULT_AUDIENCE
+from authz_verifier.testing import DEFAULT_AUDIENCE, LocalIssuer
 
 SCOPE, MONEY = "mapper/link", "disburse"
 CREDENTIALS = {"client_id": "mapper", "client_secret": "s%c:t"}
@@ -40,6 +41,12 @@ def refuse(authenticate, *call) -> Refusal:
     with pytest.raises(Refusal) as caught:
         authenticate(*call)
     return caught.value
+
+
+def authenticate_often(authenticate, request):
+    for _ in range(1_000):
+        authenticate(request)
+        time.sleep(0.01)
 
 
 def test_a_revoked_token_is_refused_at_once(make, issuer, present):
@@ -217,6 +224,48 @@ def test_an_introspection_endpoint_with_a_name_that_no_host_can_have_costs_a_503
     assert refuse(authenticate, present(issuer.token())).status == 503
 
 
+def test_introspection_uses_the_proxies_of_the_environment(make, issuer, present, monkeypatch):
+    """But not for the hosts that it excepts."""
+    endpoint = {"introspection_endpoint": "http://127.0.0.1:1/introspect"}
+    document, request = issuer.document, present(issuer.token(SCOPE))
+    issuer.document = lambda url: (document(urlsplit(url).path) or {}) | endpoint
+    monkeypatch.setenv("http_proxy", issuer.url)
+    for excepted, reason in (("auth.example", "status 404"), ("127.0.0.1", "ConnectError")):
+        monkeypatch.setenv("no_proxy", excepted)
+        _, authenticate = make(mode="introspection")
+        refusal = refuse(authenticate, request)
+        assert (refusal.status, refusal.reason) == (503, f"introspection: {reason}")
+
+
+def test_a_token_is_not_sent_to_a_server_with_an_unknown_certificate(make, issuer, present, tls):
+    """It is, with a context that trusts the certificate."""
+    document, request = issuer.document, present(issuer.token(SCOPE))
+    with LocalIssuer() as secure:
+        secure.introspect = issuer.introspect
+        secure.serve_tls(tls.server)
+        endpoint = {"introspection_endpoint": f"{secure.url}/introspect"}
+        issuer.document = lambda path: (document(path) or {}) | endpoint
+        refusal = refuse(make(mode="introspection")[1], request)
+        assert (refusal.status, refusal.reason) == (503, "introspection: ConnectError")
+        assert issuer.introspections == 0
+        _, authenticate = make(mode="introspection", ssl_context=tls.client)
+        assert authenticate(request, SCOPE).introspected
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"), [("/moved", "status 404"), (" malformed", "InvalidURL")]
+)
+def test_introspection_follows_the_endpoint_of_the_metadata(make, issuer, present, changed, reason):
+    verifier, authenticate = make(mode="introspection", timeout_seconds=30)
+    document, request = issuer.document, present(issuer.token(SCOPE))
+    assert authenticate(request).introspected
+    endpoint = {"introspection_endpoint": f"{issuer.url}{changed}"}
+    issuer.document = lambda path: (document(path) or {}) | endpoint
+    verifier.drop_caches()
+    refusal = refuse(authenticate_often, authenticate, request)
+    assert (refusal.status, refusal.reason) == (503, f"introspection: {reason}")
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [(400, "invalid_client"), (400, "unauthorized_client"), (401, "invalid_token")],
@@ -240,8 +289,8 @@ def test_asyncio_accepts_tokens_with_one_fetch(issuer, present):
 def test_a_forked_process_does_not_share_the_connections(issuer, present, monkeypatch):
     with Verifier(issuer.url, DEFAULT_AUDIENCE, mode="introspection", **CREDENTIALS) as verifier:
         verifier.authenticate(present(issuer.token()))
-        _, parents = verifier._client  # noqa: SLF001 - whether it is shared cannot be seen outside
+        _, parents = verifier._poster  # noqa: SLF001 - whether it is shared cannot be seen outside
         monkeypatch.setattr("os.getpid", lambda: 1)
         verifier.authenticate(present(issuer.token()))
-        assert verifier._client[1] is not parents  # noqa: SLF001
+        assert verifier._poster[1] is not parents  # noqa: SLF001
         parents.close()

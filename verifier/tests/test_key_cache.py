@@ -1,20 +1,9 @@
 """Keys: fetched once, rotated, kept through outages, and no fetch for each unknown key."""
 
-import datetime as dt
-import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 
 from authz_verifier import Refusal, Verifier
 from authz_verifier.fetching import DocumentFetcher, FetchError, StatusListFetcher
@@ -139,33 +128,13 @@ def test_without_keys_the_answer_is_a_503_at_once_and_the_api_recovers_unaided(
         assert verifier.authenticate(request)
 
 
-def test_a_server_with_an_unknown_certificate_is_not_asked(present, tmp_path):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder(
-        name,
-        name,
-        key.public_key(),
-        1,
-        now,
-        now + dt.timedelta(days=1),
-        [x509.Extension(address.oid, critical=False, value=address)],
-    )
-    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path = tmp_path / "server.pem"
-    path.write_bytes(private + certificate)
+def test_a_server_with_an_unknown_certificate_is_not_asked(present, tls):
     with LocalIssuer() as issuer:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        issuer.serve_tls(context)
+        issuer.serve_tls(tls.server)
         request = present(issuer.token())
         with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
             assert refuse(verifier, request).status == 503
-        trusting = ssl.create_default_context(cadata=certificate.decode())
-        with Verifier(issuer.url, DEFAULT_AUDIENCE, ssl_context=trusting) as verifier:
+        with Verifier(issuer.url, DEFAULT_AUDIENCE, ssl_context=tls.client) as verifier:
             assert verifier.authenticate(request)
 
 

@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
-_FAILURES = (
+#: The exchange failed.
+FAILURES = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -23,6 +25,7 @@ _FAILURES = (
 )
 #: As the client of httpx limits its connections.
 _CONNECTIONS, _KEPT_CONNECTIONS, _KEPT_SECONDS = 100, 20, 5.0
+_Pool = TypeVar("_Pool")
 #: When the exchange of this thread has to end, by the monotonic clock.
 _ends_at: ContextVar[float] = ContextVar("authz_verifier_ends_at")
 
@@ -44,27 +47,20 @@ def new_client(timeout: float | httpx.Timeout, ssl_context: ssl.SSLContext | Non
 
 
 class _Transport(httpx.BaseTransport):
-    """Sends requests through pools of connections, one for each proxy."""
+    """Sends requests through pools of connections."""
 
     def __init__(self, ssl_context: ssl.SSLContext) -> None:
-        self._proxies = getproxies()
-        self._ssl_context = ssl_context
-        self._pools: dict[str, httpcore.ConnectionPool] = {}
-        self._lock = threading.Lock()
+        self._pools = Pools(partial(new_pool, ssl_context=ssl_context))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response; its body is read by the caller, in the same thread."""
         seconds = request.extensions["timeout"]["read"]
-        _ends_at.set(inf if seconds is None else time.monotonic() + seconds)
-        url = request.url
-        target = httpcore.URL(
-            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-        )
+        end_exchange_at(inf if seconds is None else time.monotonic() + seconds)
         with _errors_of_httpx():
-            answer = self._pool_for(url).handle_request(
+            answer = self._pools.find(request.url).handle_request(
                 httpcore.Request(
                     request.method,
-                    target,
+                    to_httpcore(request.url),
                     headers=request.headers.raw,
                     content=request.stream,
                     extensions=request.extensions,
@@ -79,17 +75,36 @@ class _Transport(httpx.BaseTransport):
 
     def close(self) -> None:
         """Close the connections."""
-        for pool in self._pools.values():
+        for pool in self._pools.made():
             pool.close()
 
-    def _pool_for(self, url: httpx.URL) -> httpcore.ConnectionPool:
+
+class Pools(Generic[_Pool]):
+    """Pools of connections, one for each proxy of the environment. Safe for threads.
+
+    Args:
+        make: makes a pool for a proxy; for an empty one, without a proxy.
+    """
+
+    def __init__(self, make: Callable[[str], _Pool]) -> None:
+        self._make = make
+        self._proxies = getproxies()
+        self._pools: dict[str, _Pool] = {}
+        self._lock = threading.Lock()
+
+    def find(self, url: httpx.URL) -> _Pool:
+        """Return the pool for requests to an address."""
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all", "")
         if proxy and proxy_bypass(url.host):
             proxy = ""
         with self._lock:
             if proxy not in self._pools:
-                self._pools[proxy] = _new_pool(proxy, self._ssl_context)
+                self._pools[proxy] = self._make(proxy)
             return self._pools[proxy]
+
+    def made(self) -> list[_Pool]:
+        """Return the pools that there are, to close them."""
+        return list(self._pools.values())
 
 
 class _Body(httpx.SyncByteStream):
@@ -167,27 +182,53 @@ class _Stream(httpcore.NetworkStream):
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, seconds))
 
 
-def _new_pool(proxy: str, ssl_context: ssl.SSLContext) -> httpcore.ConnectionPool:
-    backend = _Backend()
+def new_pool(proxy: str, ssl_context: ssl.SSLContext) -> httpcore.ConnectionPool:
+    """Return a pool for threads, whose exchanges end at the time of `end_exchange_at`.
+
+    Args:
+        proxy: its address; empty: none.
+        ssl_context: for https.
+    """
+    kinds = httpcore.ConnectionPool, httpcore.HTTPProxy, httpcore.SOCKSProxy
+    return _make_pool(kinds, proxy, ssl_context, network_backend=_Backend())
+
+
+def new_async_pool(proxy: str, ssl_context: ssl.SSLContext) -> httpcore.AsyncConnectionPool:
+    """Return a pool for asyncio, likewise; its caller limits the time."""
+    kinds = httpcore.AsyncConnectionPool, httpcore.AsyncHTTPProxy, httpcore.AsyncSOCKSProxy
+    return _make_pool(kinds, proxy, ssl_context)
+
+
+def _make_pool(
+    kinds: tuple[Callable[..., _Pool], Callable[..., _Pool], Callable[..., _Pool]],
+    proxy: str,
+    ssl_context: ssl.SSLContext,
+    **options: object,
+) -> _Pool:
+    options |= {
+        "ssl_context": ssl_context,
+        "max_connections": _CONNECTIONS,
+        "max_keepalive_connections": _KEPT_CONNECTIONS,
+        "keepalive_expiry": _KEPT_SECONDS,
+    }
+    direct, forwarding, socks = kinds
     if not proxy:
-        return httpcore.ConnectionPool(
-            ssl_context,
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_KEPT_CONNECTIONS,
-            keepalive_expiry=_KEPT_SECONDS,
-            network_backend=backend,
-        )
+        return direct(**options)
     parts = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
-    is_socks = parts.url.scheme.startswith("socks")
-    return (httpcore.SOCKSProxy if is_socks else httpcore.HTTPProxy)(
-        str(parts.url),
-        parts.raw_auth,
-        ssl_context=ssl_context,
-        max_connections=_CONNECTIONS,
-        max_keepalive_connections=_KEPT_CONNECTIONS,
-        keepalive_expiry=_KEPT_SECONDS,
-        network_backend=backend,
+    make = socks if parts.url.scheme.startswith("socks") else forwarding
+    return make(str(parts.url), parts.raw_auth, **options)
+
+
+def to_httpcore(url: httpx.URL) -> httpcore.URL:
+    """Return an address as httpcore takes it."""
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
+
+
+def end_exchange_at(ends_at: float) -> None:
+    """Set when the exchange of this thread has to end, by the monotonic clock."""
+    _ends_at.set(ends_at)
 
 
 def _left(timeout: float | None, error: Callable[[str], Exception]) -> float | None:
@@ -205,5 +246,5 @@ def _errors_of_httpx() -> Iterator[None]:
     """Raise the error of httpx in place of the one of httpcore, which has the same name."""
     try:
         yield
-    except _FAILURES as error:
+    except FAILURES as error:
         raise getattr(httpx, type(error).__name__)(str(error)) from error

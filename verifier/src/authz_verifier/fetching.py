@@ -228,7 +228,7 @@ def read_bounded(response: httpx.Response) -> bytes:
         FetchError: it is compressed or too large.
         httpx.HTTPError: the connection failed, or the exchange takes too long.
     """
-    require_identity(response)
+    require_identity(response.headers.get("content-encoding", "identity"))
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
@@ -236,10 +236,10 @@ def read_bounded(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def require_identity(response: httpx.Response) -> None:
-    """Raise FetchError if a response is compressed, which was not asked for."""
+def require_identity(encoding: str) -> None:
+    """Raise FetchError for the Content-Encoding of a compressed response: none was requested."""
     # It would be decompressed without a bound.
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
+    if encoding.lower() != "identity":
         raise FetchError("the response is compressed")
 
 

@@ -63,6 +63,7 @@ class Introspection:
             "Content-Type": "application/x-www-form-urlencoded",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            "User-Agent": "authz-verifier",
         }
         self._cache_seconds = cache_seconds
         self._clock = clock

@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from typing import Any, Self, Unpack
 from weakref import WeakKeyDictionary
 
+import httpcore
 import httpx
 
 from authz_verifier.base import VerifierBase
+from authz_verifier.connections import FAILURES
 from authz_verifier.core import Introspect, LoadKeys, LoadStatusList, Options
 from authz_verifier.errors import Refusal, unavailable
-from authz_verifier.fetching import FetchError, read_bounded, require_bounded, require_identity
+from authz_verifier.fetching import FetchError
 from authz_verifier.key_cache import Flight, Snapshot
+from authz_verifier.posting import AsyncPoster, Poster
 from authz_verifier.requests import Request
 from authz_verifier.status_lists import StatusList
 from authz_verifier.tokens import Token
@@ -24,7 +27,9 @@ _POLL_SECONDS = 0.01
 #: A list that was under way while lists were dropped is fetched once more.
 _STATUS_FETCHES = 2
 #: The server closed a kept connection just as it was used: the request is sent once more.
-_CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+_CLOSED = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
+#: The server did not answer as it should.
+_FAILURES = (*FAILURES, FetchError, httpx.InvalidURL, OSError)
 
 
 class Verifier(VerifierBase):
@@ -46,8 +51,8 @@ class Verifier(VerifierBase):
         **settings: Unpack[Options],
     ) -> None:
         super().__init__(issuer, audience, ssl_context=ssl_context, **settings)
-        self._client: tuple[int, httpx.Client] | None = None
-        self._client_lock = threading.Lock()
+        self._poster: tuple[int, Poster] | None = None
+        self._poster_lock = threading.Lock()
 
     def authenticate(self, request: Request, *scopes: str) -> Token:
         """Return the token of a request that may be served.
@@ -75,9 +80,9 @@ class Verifier(VerifierBase):
 
     def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            self._client[1].close()
-            self._client = None
+        if self._poster is not None:
+            self._poster[1].close()
+            self._poster = None
 
     def __enter__(self) -> Self:
         return self
@@ -111,28 +116,21 @@ class Verifier(VerifierBase):
         generation, body = introspection.generation, introspection.body(step.token)
         ends_at = time.monotonic() + self.settings.timeout_seconds
         try:
+            connection = self._connection()
             try:
-                status, data = self._post(step.endpoint, body, ends_at)
+                status, data = connection.post(step.endpoint, body, ends_at)
             except _CLOSED:
-                status, data = self._post(step.endpoint, body, ends_at)
-        except (httpx.HTTPError, FetchError, OSError) as error:
+                status, data = connection.post(step.endpoint, body, ends_at)
+        except _FAILURES as error:
             raise introspection.fail(_reason(error)) from None
         return introspection.read(step.token, status, data, generation)
 
-    def _post(self, endpoint: str, body: bytes, ends_at: float) -> tuple[int, bytes]:
-        headers, left = self._introspection.headers, ends_at - time.monotonic()
-        with self._connection().stream(
-            "POST", endpoint, content=body, headers=headers, timeout=left
-        ) as response:
-            return response.status_code, read_bounded(response)
-
-    def _connection(self) -> httpx.Client:
+    def _connection(self) -> Poster:
         # A connection shared with a forked process would mix up responses.
-        with self._client_lock:
-            if self._client is None or self._client[0] != os.getpid():
-                client = self.new_client(self.settings.timeout_seconds)
-                self._client = (os.getpid(), client)
-            return self._client[1]
+        with self._poster_lock:
+            if self._poster is None or self._poster[0] != os.getpid():
+                self._poster = (os.getpid(), Poster(self._introspection.headers, self._ssl_context))
+            return self._poster[1]
 
 
 class AsyncVerifier(VerifierBase):
@@ -154,7 +152,7 @@ class AsyncVerifier(VerifierBase):
         **settings: Unpack[Options],
     ) -> None:
         super().__init__(issuer, audience, ssl_context=ssl_context, **settings)
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+        self._posters: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncPoster] = (
             WeakKeyDictionary()
         )
 
@@ -184,9 +182,9 @@ class AsyncVerifier(VerifierBase):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        poster = self._posters.pop(asyncio.get_running_loop(), None)
+        if poster is not None:
+            await poster.aclose()
 
     async def _perform(
         self, step: LoadKeys | Introspect | LoadStatusList
@@ -212,34 +210,23 @@ class AsyncVerifier(VerifierBase):
         generation, body = introspection.generation, introspection.body(step.token)
         try:
             async with asyncio.timeout(self.settings.timeout_seconds):
+                connection = self._connection()
                 try:
-                    status, data = await self._post(step.endpoint, body)
+                    status, data = await connection.post(step.endpoint, body)
                 except _CLOSED:
-                    status, data = await self._post(step.endpoint, body)
-        except (httpx.HTTPError, FetchError, OSError) as error:
+                    status, data = await connection.post(step.endpoint, body)
+        except _FAILURES as error:
             raise introspection.fail(_reason(error)) from None
         return introspection.read(step.token, status, data, generation)
 
-    async def _post(self, endpoint: str, body: bytes) -> tuple[int, bytes]:
-        data = bytearray()
-        async with self._connection().stream(
-            "POST", endpoint, content=body, headers=self._introspection.headers
-        ) as response:
-            require_identity(response)
-            async for chunk in response.aiter_bytes():
-                data += chunk
-                require_bounded(data)
-        return response.status_code, bytes(data)
-
-    def _connection(self) -> httpx.AsyncClient:
+    def _connection(self) -> AsyncPoster:
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = httpx.AsyncClient(
-                timeout=self.settings.timeout_seconds, verify=self._ssl_context or True
+        poster = self._posters.get(loop)
+        if poster is None:
+            poster = self._posters[loop] = AsyncPoster(
+                self._introspection.headers, self._ssl_context
             )
-            self._clients[loop] = client
-        return client
+        return poster
 
 
 async def _wait(flight: Flight | None) -> None:
