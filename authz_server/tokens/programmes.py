@@ -11,8 +11,6 @@ from authz_server.audit.sink import store_audit_record
 from authz_server.errors import ConflictError
 from authz_server.tokens.models import Programme, Stop
 
-_PROGRAMME = Programme.__table__
-
 
 def leave_programmes(
     session: Session, kind: Literal["scopes", "clients"], name: str, *, actor: str, at: datetime
@@ -34,21 +32,21 @@ def leave_programmes(
     # Not by the session, which does not show programmes to administrators with limits.
     session.flush()
     connection = session.connection()
-    query = select(_PROGRAMME).order_by(_PROGRAMME.c.name).with_for_update()
-    for row in connection.execute(query).mappings().all():
-        before = {each: list(row[each]) for each in ("scopes", "clients")}
+    query = select(Programme.name, Programme.scopes, Programme.clients).order_by(Programme.name)
+    for programme, scopes, clients in connection.execute(query.with_for_update()).all():
+        before = {"scopes": list(scopes), "clients": list(clients)}
         if name not in before[kind]:
             continue
         after = {**before, kind: [each for each in before[kind] if each != name]}
         is_empty = not any(after.values())
-        _require_no_stop(connection, row["name"], name)
-        _replace(connection, row["name"], {} if is_empty else after)
+        _require_no_stop(connection, programme, name)
+        _replace(connection, programme, {} if is_empty else after)
         store_audit_record(
             session,
             at=at,
             actor=actor,
             action="scope.programme_deleted" if is_empty else "scope.programme_defined",
-            subject=row["name"],
+            subject=programme,
             diff={kind: {"before": before[kind], "after": None if is_empty else after[kind]}},
             **(before if is_empty else after),
         )
@@ -58,16 +56,15 @@ def leave_programmes(
 
 
 def _require_no_stop(connection: Connection, programme: str, member: str) -> None:
-    stop = Stop.__table__
-    is_its = (stop.c.kind == "programme") & (stop.c.subject == programme)
-    if connection.scalar(select(stop.c.subject).where(is_its)) is not None:
+    its = select(Stop.subject).where(Stop.kind == "programme", Stop.subject == programme)
+    if connection.scalar(its) is not None:
         raise ConflictError(f"A programme with {member!r} is stopped: lift the stop first.")
 
 
 def _replace(connection: Connection, name: str, members: Mapping[str, list[str]]) -> None:
     """Replace the members of a programme; without members, delete it."""
-    is_this = _PROGRAMME.c.name == name
+    is_this = Programme.name == name
     if members:
-        connection.execute(update(_PROGRAMME).where(is_this).values(**members))
+        connection.execute(update(Programme).where(is_this).values(**members))
     else:
-        connection.execute(delete(_PROGRAMME).where(is_this))
+        connection.execute(delete(Programme).where(is_this))

@@ -71,17 +71,25 @@ def _update_operator(
 
 @carries_out(set_operator_enabled)
 def _set_operator_enabled(
-    api: AdminApi, operator: str, *, actor: str, enabled: bool
+    api: AdminApi,
+    operator: str,
+    *,
+    enabled: bool,
+    **others: Any,  # noqa: ANN401 - the actor, whom the server knows
 ) -> OperatorView:
-    del actor
+    del others
     item = ("operators", operator)
     verb = "enable" if enabled else "disable"
     return convert(api.change("POST", _WRITE, *item, verb, item=item, body={}), OperatorView)
 
 
 @carries_out(delete_operator)
-def _delete_operator(api: AdminApi, operator: str, *, actor: str) -> None:
-    del actor
+def _delete_operator(
+    api: AdminApi,
+    operator: str,
+    **others: Any,  # noqa: ANN401 - the actor, whom the server knows
+) -> None:
+    del others
     api.change("DELETE", _WRITE, "operators", operator)
 
 
