@@ -107,7 +107,7 @@ def check_counts(settings: Settings) -> None:
 
 
 def check_pepper(settings: Settings) -> None:
-    """Require the pepper of the stored secrets; with another one, clients with keys go on.
+    """Require the pepper of the stored secrets, which clients with keys do not need.
 
     Raises:
         SettingsError: secrets were made with another pepper, and none with this one.
