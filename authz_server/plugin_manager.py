@@ -354,8 +354,9 @@ class PluginManager:
         return collected
 
     def _fault(self, name: str, hook: str, error: Exception, client_id: str = "") -> OAuthError:
-        kinds = {CallTimeoutError: "timed_out", InvalidResultError: "invalid"}
-        self._report(PluginFailed(name, hook, kinds.get(type(error), "raised")))
+        timed_out = isinstance(error, CallTimeoutError)
+        failure = "invalid" if isinstance(error, InvalidResultError) else "raised"
+        self._report(PluginFailed(name, hook, "timed_out" if timed_out else failure))
         _logger.error("plugin %s failed in %s", name, hook, exc_info=error)
         return OAuthError("server_error", f"plugin {name} failed in {hook}", client_id=client_id)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from authz_server.audit.notifier import Notify
 from authz_server.metrics.events import PluginFailed
-from authz_server.waiting import BoundedCalls, CallTimeoutError
+from authz_server.waiting import BoundedCalls, CallNotMadeError, CallTimeoutError
 from keys.forks import on_fork
 
 #: How long a request waits for a notification. All requests of a worker wait: it has one thread.
@@ -135,12 +135,19 @@ class Notifications:
                 self._waiting.append(kept)
                 self._changed.notify_all()
                 return True
+        self._lose(notification)
+        return True
+
+    def _lose(self, notification: Notification) -> None:
+        """Count a notification that is not made; log the first, and their number at the end."""
+        with self._changed:
+            if self._patience_seconds < self._seconds:
+                self._begin_thread()
             self._lost += 1
             is_first = self._lost == 1
         self._report(PluginFailed(self._plugin, notification.hook, "lost"))
         if is_first:
             self._log_lost(1)
-        return True
 
     def _begin_thread(self) -> None:
         if not self._is_slow:
@@ -181,6 +188,9 @@ class Notifications:
             _logger.error("plugin %s is too slow: notifications lost: %d", self._plugin, number)
 
     def _fail(self, notification: Notification, error: Exception) -> None:
+        if isinstance(error, CallNotMadeError):
+            self._lose(notification)
+            return
         hook, subject, _ = notification
         failure = "timed_out" if isinstance(error, CallTimeoutError) else "raised"
         self._report(PluginFailed(self._plugin, hook, failure))

@@ -159,6 +159,10 @@ class CallTimeoutError(Exception):
     """A bounded call did not return in time, or too many of its kind have not returned yet."""
 
 
+class CallNotMadeError(CallTimeoutError):
+    """A bounded call was not made, as too many of its kind have not returned yet."""
+
+
 class BoundedCalls:
     """Waits for each call no longer than a limit; a call that hangs keeps only its own thread.
 
@@ -190,10 +194,10 @@ class BoundedCalls:
         """Begin a call in the context of the caller; it ends with :meth:`finish`.
 
         Raises:
-            CallTimeoutError: it was not made because others hang.
+            CallNotMadeError: others hang.
         """
         if self._stuck >= self._maximum_stuck:
-            raise CallTimeoutError("earlier calls have not returned yet")
+            raise CallNotMadeError("earlier calls have not returned yet")
         call = BoundedCall(partial(copy_context().run, act))
         try:
             inbox = self._idle.pop()

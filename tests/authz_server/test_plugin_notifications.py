@@ -22,7 +22,7 @@ CHANGED = ClientChanged(actor="a", action="client.updated", client_id="client")
 STOPPED = ServerStopped(process_id=1)
 ANSWERED = AnsweredRequest("token", "/", 200, "ok", 0.0, 0.1, "id", "client", "192.0.2.1")
 ABANDONED = "it did not return within 0.2 s"
-REFUSED = "earlier calls have not returned yet"
+LOSSES = "plugin bad is too slow: notifications lost: {}"
 
 
 @pytest.fixture
@@ -104,18 +104,33 @@ def test_a_slow_plugin_costs_one_wait_and_is_notified_in_order_by_a_thread(
     assert failures == []
 
 
-def test_calls_that_hang_are_given_up_and_further_ones_are_not_made(failures, caplog, released):
+def test_calls_that_hang_are_given_up_and_further_ones_are_lost(failures, caplog, released):
     notifications = make(failures, seconds=0.2)
     for _ in range(20):
         send(notifications, lambda: released.wait(LONG))
     eventually(lambda: len(failures) == 20)
-    assert set(failures) == {failed("timed_out")}
-    eventually(lambda: len(caplog.records) == 20)
-    texts = [str(each.exc_info[1]) for each in caplog.records]
-    assert texts == [ABANDONED] * 4 + [REFUSED] * 16
+    assert failures == [failed("timed_out")] * 4 + [failed("lost")] * 16
+    # Requests wait again, and none for a call that is not made.
+    eventually(lambda: not threads())
+    logged = [*["a plugin failed"] * 4, LOSSES.format(1), LOSSES.format(16)]
+    assert caplog.messages == logged
+    assert {str(each.exc_info[1]) for each in caplog.records[:4]} == {ABANDONED}
+    for _ in range(3):
+        send(notifications, lambda: released.wait(LONG))
+    eventually(lambda: not threads())
+    assert caplog.messages == [*logged, LOSSES.format(1), LOSSES.format(3)]
     released.set()
     seen = []
     eventually(lambda: send(notifications, lambda: seen.append(1)) or seen)
+
+
+def test_a_command_waits_for_each_notification_whatever_hangs(failures, caplog, released):
+    notifications = make(failures, seconds=0.05, patience=None)
+    for _ in range(6):
+        send(notifications, lambda: released.wait(LONG))
+    assert failures == [failed("timed_out")] * 4 + [failed("lost")] * 2
+    assert losses(caplog) == [LOSSES.format(1)]
+    assert not threads()
 
 
 def test_requests_take_no_place_from_revocations(
@@ -133,12 +148,12 @@ def test_requests_take_no_place_from_revocations(
         failed("lost", "revocation_happened")
     ] * 2
     assert failures == expected
-    assert losses(caplog) == ["plugin bad is too slow: notifications lost: 1"]
+    assert losses(caplog) == [LOSSES.format(1)]
     released.set()
     eventually(lambda: not threads())
     assert seen == [0, 1, 2, "token", "token", "token", "client", "client", "client"]
     # The first loss is logged at once, the number at the end of the period.
-    assert losses(caplog)[1:] == ["plugin bad is too slow: notifications lost: 9"]
+    assert losses(caplog)[1:] == [LOSSES.format(9)]
     assert failures == expected
 
 
@@ -182,7 +197,7 @@ def test_the_end_of_the_server_counts_what_is_left(failures, caplog, released, m
         manager.emit(CHANGED)
     manager.emit(STOPPED)
     assert failures.count(failed("lost")) == 3
-    assert losses(caplog) == ["plugin bad is too slow: notifications lost: 3"]
+    assert losses(caplog) == [LOSSES.format(3)]
     assert seen == [CHANGED, STOPPED]
     # Nothing is left to a thread that ends with the process.
     manager.emit(CHANGED)
@@ -250,7 +265,7 @@ def test_an_event_hook_that_hangs_refuses_no_token(failures, released):
     )
     for _ in range(10):
         manager.emit(CHANGED)
-    eventually(lambda: failures == [failed("timed_out")] * 10)
+    eventually(lambda: failures == [failed("timed_out")] * 4 + [failed("lost")] * 6)
     request = TokenDecision("client", "client_credentials", ("a",), ("https://a.example",), 900)
     assert manager.token_claims(request) == {"a": 1}
 
