@@ -1,10 +1,10 @@
 """The console with many clients: the size of a page, and the time of lists and searches."""
 
 from datetime import UTC, datetime, timedelta
-from time import process_time
+from time import perf_counter, process_time
 
 import pytest
-from sqlalchemy import String, cast, func, insert, join, literal, select, text, true
+from sqlalchemy import String, cast, event, func, insert, join, literal, select, text, true
 
 from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client
@@ -19,6 +19,8 @@ _CLIENTS = 100_000
 _RARE = 42
 #: Less than 0.1 s on a free core; this machine is shared with other tests.
 _BOUND_SECONDS = 0.4
+#: PostgreSQL's time is that of the clock: the least of some counts.
+_ATTEMPTS = 3
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +160,32 @@ _PAGES = (
 def _measure(console: ConsoleSite, pages) -> None:
     console.page("/clients")
     for path, expected in pages:
-        began = process_time()
         answer = console.get(path)
-        spent = process_time() - began
         assert answer.status_code == 200, answer.text
         assert expected in answer.text, path
         assert len(answer.data) < _MAXIMUM_BYTES, path
+        spent = min(_seconds_of(console, path) for _ in range(_ATTEMPTS))
         assert spent < _BOUND_SECONDS, f"{path}: {spent:.3f} s"
+
+
+def _seconds_of(console: ConsoleSite, path: str) -> float:
+    """Return the processor time of a page, with the time that PostgreSQL takes for its queries."""
+    engine = console.site.services.database.engine
+    begun, queries = [], []
+
+    def begin(*_arguments):
+        begun.append(perf_counter())
+
+    def end(*_arguments):
+        queries.append(perf_counter() - begun.pop())
+
+    listeners = (("before_cursor_execute", begin), ("after_cursor_execute", end))
+    for name, listener in listeners:
+        event.listen(engine, name, listener)
+    began = process_time()
+    console.get(path)
+    spent = process_time() - began
+    for name, listener in listeners:
+        event.remove(engine, name, listener)
+    assert queries
+    return spent + (sum(queries) if engine.dialect.name == "postgresql" else 0)
