@@ -7,7 +7,6 @@ or the environment; the rules of the tables see secrets as values.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -264,6 +263,8 @@ def _in_words(kinds: str) -> str:
 
 def _suggest(table: str, name: str) -> str:
     """Return a sentence that suggests a similar key of the table; empty if there is none."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for an error alone
+
     known = getattr(_kind_of(table), "__struct_fields__", ())
     close = get_close_matches(name, known, n=1)
     return f"Did you mean {_join(table, close[0])}? " if close else ""

@@ -16,7 +16,7 @@ HEAVY = {"alembic", "cryptography", "flask", "hvac", "jwcrypto", "prometheus_cli
 MODULES_OF_A_SERVER = 960
 #: Runs a command; prints the imported modules, and our files in which it ran a function.
 OBSERVED = """
-import json, sys
+import gc, json, sys
 from pathlib import Path
 
 entered, importing = set(), 0
@@ -43,7 +43,8 @@ finally:
 here = Path(sys.modules["authz_server"].__file__).parents[1]
 ours = (f"{here}/authz_server/", f"{here}/keys/")
 files = sorted(name for name in entered if name.startswith(ours))
-print("\\n" + json.dumps({"modules": sorted(sys.modules), "files": files}))
+found = {"modules": sorted(sys.modules), "files": files, "frozen": gc.get_freeze_count()}
+print("\\n" + json.dumps(found))
 """
 
 
@@ -73,6 +74,8 @@ def test_listing_clients_imports_the_tables_and_no_server(stocked, tmp_path):
     assert ("psycopg" in libraries(observed)) == stocked.database_url.startswith("postgresql")
     is_sqlite = stocked.database_url.startswith("sqlite")
     assert ("sqlalchemy.dialects.postgresql" in observed["modules"]) != is_sqlite
+    # What is imported is examined neither while it runs nor at its end.
+    assert observed["frozen"] > 50_000
     # Nothing is recorded, and no registration is checked.
     unused = {"authz_server.audit.sink", "authz_server.clients.validation"}
     assert not unused & set(observed["modules"])
@@ -85,6 +88,25 @@ def test_listing_keys_imports_no_other_tables(stocked, tmp_path):
     assert "authz_server.clients.models" not in observed["modules"]
     is_sqlite = stocked.database_url.startswith("sqlite")
     assert len(observed["modules"]) <= (570 if is_sqlite else 670)
+
+
+@pytest.mark.parametrize(
+    ("command", "limit", "further"),
+    [
+        ("changes list", 540, 100),
+        ("audit search", 570, 100),
+        ("audit who --scope mapper/link --at -1h", 525, 100),
+        # The URL of PostgreSQL is checked with its driver.
+        ("config show", 300, 170),
+    ],
+)
+def test_a_command_imports_nothing_of_others_in_its_group(
+    stocked, tmp_path, command, limit, further
+):
+    observed = observe("--config", stocked.config, *command.split(), cwd=tmp_path)
+    assert not libraries(observed) & (HEAVY | {"pluggy"})
+    is_sqlite = stocked.database_url.startswith("sqlite")
+    assert len(observed["modules"]) <= limit + (0 if is_sqlite else further)
 
 
 def test_a_server_imports_no_migrations_and_no_driver_of_another_database():
