@@ -11,6 +11,7 @@ from authz_server.settings.sources import describe_refusal
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 _BEGINNING = b'{"time":"'
+_EVENT = b'"event":"'
 
 
 def require_destination(destination: str) -> None:
@@ -69,10 +70,14 @@ def _holds_other_data(path: str) -> bool:
     try:
         with Path(path).open("rb") as file:
             # Empty lines, and a line that was cut off, are of records.
-            found = file.read(1_000).lstrip(b"\n")[: len(_BEGINNING)]
+            found = file.read(1_000).lstrip(b"\n")
     except PermissionError:  # a file for appending alone
         return False
-    return not _BEGINNING.startswith(found)
+    # Another program may have written records with their members in another order.
+    is_record = _BEGINNING.startswith(found[: len(_BEGINNING)]) or (
+        found.startswith(b'{"') and _EVENT in found
+    )
+    return not is_record
 
 
 def _require_room(descriptor: int) -> None:

@@ -13,7 +13,16 @@ RECORD = b'{"time":"2030-01-02T03:04:05.000Z","event":"server.started"}\n'
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", RECORD, RECORD[:5], b"\n\n" + RECORD, RECORD + b"cut off"]
+    "content",
+    [
+        b"",
+        b"\n",
+        RECORD,
+        RECORD[:5],
+        b"\n\n" + RECORD,
+        RECORD + b"cut off",
+        b'{"event":"server.started","time":"2030-01-02T03:04:05.000Z"}\n',
+    ],
 )
 def test_a_file_of_records_is_opened_for_appending(tmp_path, content):
     """Case R241."""
