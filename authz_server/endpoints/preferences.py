@@ -8,8 +8,8 @@ _QUALITY = re.compile(r"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 def read_qualities(field: str) -> dict[str, float]:
     """Return the quality of each range, in lower case and in the order of the field.
 
-    A range with a malformed quality or with other parameters is left out. The time grows with the
-    length of the field alone, whatever is in it.
+    A range with a malformed quality or with other parameters is left out. The time is
+    linear in the length of the field.
 
     Args:
         field: the value of the field.
