@@ -4,6 +4,7 @@ import gzip
 import logging
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from authz_server.audit.events import ServerStarted, ServerStopped
 from authz_server.plugin_api import Secret
-from plugins.opentelemetry import read_options
+from plugins.opentelemetry.options import read_options
 from support.settings_file import write_secret
 from support.stage import ApplicationFixture
 
@@ -31,7 +32,7 @@ REQUESTS = {
 class Collector:
     """An OTLP receiver; `received` holds the decoded requests by path."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.received = {path: [] for path in REQUESTS}
         self.headers, self.status = [], 200
         collector = self
@@ -51,7 +52,7 @@ class Collector:
             def log_message(self, *_):
                 """Print nothing."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.address = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -145,6 +146,12 @@ def eventually(condition, seconds=10):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
+
+
+@pytest.fixture
+def all_logged(monkeypatch):
+    """Forget what was logged before."""
+    monkeypatch.setattr("plugins.opentelemetry.collector._SELDOM._next_at", {})
 
 
 def test_a_request_is_a_span_below_that_of_its_sender(make_site, collector):
@@ -277,6 +284,66 @@ def test_a_collector_that_is_away_or_slow_slows_no_token(make_site, collector, k
     released.set()
     # A pause of the machine may be longer.
     assert sorted(took)[-3] < 0.5
+
+
+@pytest.mark.usefixtures("all_logged")
+def test_a_collector_that_vanishes_gets_what_follows_when_it_is_back(make_site, caplog):
+    collector = Collector()
+    site = make_site(collector.address)
+    ask(site)
+    eventually(lambda: requests_of(collector) and collector.metrics())
+    port = collector.server.server_port
+    collector.close()
+    for _ in range(4):
+        ask(site)
+        time.sleep(1)
+    back = Collector(port)
+    try:
+        ask(site)
+        eventually(lambda: requests_of(back) and back.metrics())
+        (point,) = back.metrics()["http.server.request.duration"].histogram.data_points
+        assert point.count >= 5, "metrics count what happened meanwhile"
+    finally:
+        back.close()
+    for kind in ("spans", "metrics"):
+        assert caplog.text.count(f"Failed to export {kind} batch") == 1, "once in some minutes"
+
+
+@pytest.mark.usefixtures("all_logged")
+def test_a_collector_that_redirects_is_not_followed_and_counts_as_failed(
+    make_site, collector, caplog
+):
+    collector.status = 302
+    site = make_site(collector.address, signals=["traces"])
+    ask(site)
+    eventually(lambda: "reason: the answer has status 302" in caplog.text)
+    collector.status = 200
+    ask(site)
+    eventually(lambda: requests_of(collector))
+
+
+def test_an_answer_without_end_holds_up_no_export(make_site, collector):
+    original = collector.server.RequestHandlerClass.do_POST
+    ended = threading.Event()
+
+    def answer(handler):
+        original(handler)
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(b"x" * 10_000)
+        ended.set()
+
+    def without_length(handler, name, value):
+        if name != "Content-Length":
+            BaseHTTPRequestHandler.send_header(handler, name, value)
+
+    collector.server.RequestHandlerClass.do_POST = answer
+    collector.server.RequestHandlerClass.send_header = without_length
+    site = make_site(collector.address, signals=["traces"])
+    for number in range(1, 4):
+        ask(site)
+        eventually(lambda number=number: len(requests_of(collector)) == number)
+    assert ended.wait(5), "the connection is ended"
 
 
 @pytest.mark.parametrize(

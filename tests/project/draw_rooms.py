@@ -58,7 +58,8 @@ class Package:
 def layers() -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each package's name with the rooms of its layers, as the contracts have them."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    yield "plugins", [sorted(p.stem for p in (ROOT / "plugins").glob("[a-z]*.py"))]
+    parts = [*(ROOT / "plugins").glob("[a-z]*.py"), *(ROOT / "plugins").glob("*/__init__.py")]
+    yield "plugins", [sorted(p.parent.name if p.stem == "__init__" else p.stem for p in parts)]
     for contract in pyproject["tool"]["importlinter"]["contracts"]:
         if contract["type"] == "layers" and "containers" in contract:
             [package] = contract["containers"]
