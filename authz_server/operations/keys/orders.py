@@ -84,7 +84,7 @@ def _describe(context: KeyContext, order: Order, outcome: Outcome, *, dry_run: b
 
 
 def _abandon(context: KeyContext, name: str) -> None:
-    backend = context.backends.get(context.get_ring(name).backend_uri)
+    backend: object = context.backends.get(context.get_ring(name).backend_uri)
     if not isinstance(backend, Abandons):
         raise OrderRefusedError(f"{name}: no key-encryption key encrypts its keys")
     backend.abandon(name)

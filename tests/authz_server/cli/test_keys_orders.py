@@ -88,6 +88,15 @@ def test_a_ring_signs_again_after_the_loss_of_the_key_encryption_key(cli, tmp_pa
         _sign(cli, "es256", "1")
 
 
+@pytest.mark.usefixtures("installation")
+def test_a_loss_is_stated_where_there_is_such_a_key_alone(cli):
+    option = "--key-encryption-key-lost"
+    assert option in cli.refused("keys", "rotate", "es256", option, "--server", "http://[::1]:1")
+    ring = cli.json("keys", "list")[0]["ring"]
+    refused = cli.refused("keys", "rotate", ring, option)
+    assert f"{ring}: no key-encryption key encrypts its keys" in refused
+
+
 def test_a_ring_without_a_signer_gets_one_after_the_loss(keyed):
     """Its keys were revoked first, as if they had leaked, and none could be made."""
     _lose_key_encryption_key(keyed)
