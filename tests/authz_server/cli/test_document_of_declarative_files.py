@@ -29,7 +29,8 @@ def test_the_commands_of_the_document(stocked, tmp_path, monkeypatch):
     printed = "".join(shell_blocks(DOCUMENT, dialect="sqlite"))
     export, *commands = re.findall(r"^authz-server (.*)$", printed, re.MULTILINE)
     stocked.must(*shlex.split(export))
-    (file,) = re.findall(r"```toml\n(.*?)```", (ROOT / DOCUMENT).read_text(), re.DOTALL)
+    text = (ROOT / DOCUMENT).read_text()
+    file, operators = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "registrations.toml").write_text(file)
     assert len(commands) == 6
     for command in commands:
@@ -39,6 +40,10 @@ def test_the_commands_of_the_document(stocked, tmp_path, monkeypatch):
     (secret,) = stocked.json("client", "secret", "list", "agency")
     assert secret["imported"]
     assert "bureau" in (tmp_path / "imported.toml").read_text()
+    (tmp_path / "registrations.toml").write_text(file)
+    (tmp_path / "operators.toml").write_text(operators)
+    stocked.must("apply", "registrations.toml", "operators.toml", "--yes")
+    assert operators in stocked.must("export", "--operators")
 
 
 def test_the_document_has_every_member():
