@@ -41,7 +41,7 @@ def render_svg(
         style: include the dark colours, which the page has otherwise.
     """
     rings: list[dict[str, Any]] = []
-    top = 0
+    top = 0 if legend else -_LINE  # without the line of the name
     for calendar in calendars:
         rings.append(_ring(calendar, top))
         top += _height(calendar)
