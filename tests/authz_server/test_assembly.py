@@ -32,9 +32,9 @@ def test_a_command_makes_a_part_and_what_that_needs(settings):
     with operator_services(settings) as services:
         assert made(services) == set()
         assert services.clients is services.clients
-        assert made(services) == {"clients", "secrets"}
+        assert made(services) == {"clients", "corrected_clock", "secrets"}
         services.key_store.load_rings(services.clock())
-        assert made(services) == {"clients", "secrets", "key_store"}
+        assert made(services) == {"clients", "corrected_clock", "secrets", "key_store"}
     assert parts_of(OperatorServices) > {"key_backends", "plugins", "sink"}
 
 
