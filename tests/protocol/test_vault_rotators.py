@@ -119,6 +119,8 @@ def test_rotators_at_once_make_one_version(make_site):
             else:
                 ticks = [lambda each=each: each.tick("remote", actor="test") for each in rotators]
                 all_at_once(ticks)
+                # A busy Vault may refuse the one that was to make it; the next tick makes it then.
+                rotators[0].tick("remote", actor="test")
             assert site.latest_version("remote") == number + 3, number
         keys = site.ring("remote").keys
         assert [key.version for key in keys] == list(range(1, ROUNDS + 3))
