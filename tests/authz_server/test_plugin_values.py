@@ -1,4 +1,4 @@
-"""What a plugin may be, and what it may change of what it receives."""
+"""Hooks that are refused at the start, and values that a plugin cannot change."""
 
 from types import SimpleNamespace
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from authz_verifier import Request, Verifier
+from authz_verifier import Refusal, Request, Verifier
 from authz_verifier.pytest_plugin import authz_proof_key
 from authz_verifier.testing import DEFAULT_AUDIENCE, LocalIssuer
 
@@ -139,3 +139,30 @@ def hostile() -> Iterator[Callable[[str], str]]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def is_accepted() -> Callable[[Verifier, Request], bool]:
+    """A function that returns whether a verifier accepts a request."""
+
+    def accepts(verifier: Verifier, request: Request) -> bool:
+        try:
+            verifier.authenticate(request, "mapper/link")
+        except Refusal:
+            return False
+        return True
+
+    return accepts
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], object]], None]:
+    """A function that returns once a condition is true."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    return wait

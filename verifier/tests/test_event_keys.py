@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from authz_verifier import Refusal, Verifier
+from authz_verifier import Verifier
 from authz_verifier.testing import DEFAULT_AUDIENCE
 
 SCOPE = "mapper/link"
@@ -49,7 +49,7 @@ def test_events_that_leave_the_keys_alone_cause_no_fetch(issuer, present):
 
 
 @pytest.mark.parametrize("events", OF_KEYS, ids=str)
-def test_an_event_that_may_concern_keys_fetches_them_without_a_request(issuer, events):
+def test_an_event_that_may_concern_keys_fetches_them_without_a_request(issuer, events, wait_until):
     with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
         assert verifier.receive_event(issuer.event(events=events).encode(), TYPE).status == 202
         wait_until(lambda: issuer.fetches >= 3)
@@ -57,7 +57,9 @@ def test_an_event_that_may_concern_keys_fetches_them_without_a_request(issuer, e
     assert issuer.fetches == 3, "one to verify it, one for the keys, one when they are settled"
 
 
-def test_keys_that_a_process_of_the_server_withdraws_after_the_event_are_not_kept(issuer, present):
+def test_keys_that_a_process_of_the_server_withdraws_after_the_event_are_not_kept(
+    issuer, present, wait_until, is_accepted
+):
     """The process that answers the fetch may read a change after the one that sends the event."""
     with Verifier(issuer.url, DEFAULT_AUDIENCE) as verifier:
         token = present(issuer.token(SCOPE))
@@ -68,7 +70,9 @@ def test_keys_that_a_process_of_the_server_withdraws_after_the_event_are_not_kep
         wait_until(lambda: not is_accepted(verifier, token))
 
 
-def test_keys_whose_fetch_began_before_they_expired_are_not_kept(issuer, present):
+def test_keys_whose_fetch_began_before_they_expired_are_not_kept(
+    issuer, present, wait_until, is_accepted
+):
     """A withdrawn one among them would be accepted for their `max-age`."""
     document, begun, withdrawn = issuer.document, threading.Event(), threading.Event()
 
@@ -109,18 +113,3 @@ def test_a_fetch_during_which_the_keys_expire_is_followed_by_another(issuer, cal
         event = issuer.event(events=WITHOUT_KEYS[0], key=issuer.keys[0]).encode()
         assert verifier.receive_event(event, TYPE).status == 400, "its key is withdrawn"
     assert issuer.fetches == 3, "the last one for the unknown key"
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_accepted(verifier, request):
-    try:
-        verifier.authenticate(request, SCOPE)
-    except Refusal:
-        return False
-    return True

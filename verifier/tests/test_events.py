@@ -188,7 +188,7 @@ def test_every_process_that_polls_a_stream_gets_an_event(issuer):
         poller.stop()
 
 
-def test_a_revocation_behind_a_full_response_is_noticed_in_a_second(issuer, present):
+def test_a_revocation_behind_a_full_response_is_noticed_in_a_second(issuer, present, is_accepted):
     """Events that were taken wait for other processes, and hold up those behind them."""
     verifier = Verifier(issuer.url, DEFAULT_AUDIENCE, mode="status", **CREDENTIALS)
     token = issuer.token(SCOPE)
@@ -330,11 +330,3 @@ def test_an_event_during_a_fetch_is_not_lost(issuer, present):
 
     asyncio.run(run())
     assert issuer.list_fetches == 2
-
-
-def is_accepted(verifier, request):
-    try:
-        verifier.authenticate(request, SCOPE)
-    except Refusal:
-        return False
-    return True

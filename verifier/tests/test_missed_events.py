@@ -1,7 +1,5 @@
 """Security events that another process of the API acknowledged before this one took them."""
 
-import time
-
 import pytest
 
 from authz_verifier import EventPoller, Refusal, Verifier
@@ -19,7 +17,9 @@ def caching(issuer):
         yield made
 
 
-def test_an_event_during_a_failure_has_its_effect(issuer, caching, present):
+def test_an_event_during_a_failure_has_its_effect(
+    issuer, caching, present, wait_until, is_accepted
+):
     request = present(token := issuer.token(SCOPE))
     with EventPoller(caching) as poller:
         wait_until(lambda: len(issuer.polls) > 1)
@@ -33,7 +33,9 @@ def test_an_event_during_a_failure_has_its_effect(issuer, caching, present):
     assert caching.events.received == 0
 
 
-def test_an_event_between_two_polls_has_its_effect(issuer, caching, present, monkeypatch):
+def test_an_event_between_two_polls_has_its_effect(
+    issuer, caching, present, monkeypatch, is_accepted
+):
     request, poller = present(token := issuer.token(SCOPE)), EventPoller(caching)
     with caching.new_client(5) as client:
         for longest, is_late in ((60, True), (60, False), (0, True)):
@@ -66,18 +68,3 @@ def test_an_event_that_could_not_be_verified_in_time_has_its_effect(
         assert poller.poll(client) == 0
     with pytest.raises(Refusal, match="inactive"):
         caching.authenticate(request)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_accepted(verifier, request):
-    try:
-        verifier.authenticate(request, SCOPE)
-    except Refusal:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""What a sender prefers, by the quality of each range that it accepts."""
+"""The fields by which a sender states its preferences."""
 
 import time
 
