@@ -11,15 +11,8 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import (
-    as_record,
-    echo_lines,
-    echo_status,
-    json_option,
-    plain_value,
-    print_json,
-)
-from authz_server.cli.values import shown
+from authz_server.cli.output import as_record, echo_lines, echo_status, json_option, print_json
+from authz_server.cli.plain_text import plain_value, shown
 from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.document import read_declaration
 from authz_server.operations.declarative.plan import FieldChange, Plan, PlannedChange

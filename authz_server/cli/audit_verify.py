@@ -12,8 +12,8 @@ from authz_server.audit.line_check import LineResult
 from authz_server.cli.audit_files import FILE, require_files_here
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, json_option, print_json, timestamp
-from authz_server.cli.values import shown
+from authz_server.cli.output import as_record, json_option, print_json
+from authz_server.cli.plain_text import shown, timestamp
 from authz_server.operations.audit.verify import AuditVerification, verify_audit, verify_files
 
 NOT_INTACT = 1

@@ -9,8 +9,9 @@ import click
 from authz_server.cli.audit_files import files_option, require_files_here
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, echo_lines, json_option, print_json, timestamp
-from authz_server.cli.values import PAST_INSTANT, shown
+from authz_server.cli.output import as_record, echo_lines, json_option, print_json
+from authz_server.cli.plain_text import shown, timestamp
+from authz_server.cli.values import PAST_INSTANT
 from authz_server.operations.audit.who import WhoAnswer, find_who
 
 

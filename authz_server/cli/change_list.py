@@ -12,11 +12,11 @@ from authz_server.cli.output import (
     as_record,
     echo_lines,
     json_option,
-    plain_value,
     print_json,
     print_record,
     print_rows,
 )
+from authz_server.cli.plain_text import plain_value
 from authz_server.operations.changes import ChangeFilters, get_change, list_changes
 
 _WAITING = ("pending", "unconfirmed")

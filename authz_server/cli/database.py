@@ -6,14 +6,8 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import (
-    as_record,
-    echo_status,
-    json_option,
-    print_change,
-    print_json,
-    timestamp,
-)
+from authz_server.cli.output import as_record, echo_status, json_option, print_change, print_json
+from authz_server.cli.plain_text import timestamp
 from authz_server.cli.secret_files import require_new_file
 from authz_server.database.schema import PREVIOUS_RELEASE, require_later
 from authz_server.operations import database

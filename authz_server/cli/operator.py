@@ -13,8 +13,8 @@ from authz_server.cli.output import (
     print_change,
     print_record,
     print_rows,
-    timestamp,
 )
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.operator_roles import AssignedRole, list_roles
 from authz_server.operations.operator_sessions import end_sessions
 from authz_server.operations.operators import (

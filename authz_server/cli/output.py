@@ -10,10 +10,11 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import click
+
+from authz_server.cli.plain_text import plain_value
 
 # The text of a line begins after its indentation, and after a first column if there is one.
 _TEXT = re.compile(r"\s*(?:\S.{0,21}?\s{2,})?")
@@ -109,19 +110,3 @@ def print_change(
     click.echo(sentence)
     if show is not None:
         show()
-
-
-def timestamp(at: datetime | None) -> str | None:
-    """Return a time by RFC 3339 in UTC, to the second."""
-    if at is None:
-        return None
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def plain_value(value: object) -> object:
-    """Return a value that JSON can represent; TypeError if there is none."""
-    if isinstance(value, datetime):
-        return timestamp(value)
-    if isinstance(value, Iterable):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} cannot be printed as JSON")

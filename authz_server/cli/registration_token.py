@@ -8,7 +8,8 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, json_option, print_json, print_rows, timestamp
+from authz_server.cli.output import as_record, json_option, print_json, print_rows
+from authz_server.cli.plain_text import timestamp
 from authz_server.cli.secret_files import require_new_file
 from authz_server.cli.values import INSTANT
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES

@@ -6,7 +6,8 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, json_option, print_json, print_rows, timestamp
+from authz_server.cli.output import as_record, json_option, print_json, print_rows
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.reports import report_least_privilege, report_owners
 
 

@@ -6,7 +6,8 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, json_option, print_change, timestamp
+from authz_server.cli.output import as_record, json_option, print_change
+from authz_server.cli.plain_text import timestamp
 from authz_server.cli.values import INSTANT_OR_NOW
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.revocation import CutOff, plan_cut_off, revoke_tokens

@@ -12,13 +12,8 @@ import click
 from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import (
-    as_record,
-    echo_status,
-    json_option,
-    print_rows,
-    timestamp,
-)
+from authz_server.cli.output import as_record, echo_status, json_option, print_rows
+from authz_server.cli.plain_text import timestamp
 from authz_server.cli.secret_files import (
     print_secret,
     read_secret,

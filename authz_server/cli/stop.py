@@ -6,14 +6,8 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import (
-    as_record,
-    echo_status,
-    json_option,
-    print_change,
-    print_rows,
-    timestamp,
-)
+from authz_server.cli.output import as_record, echo_status, json_option, print_change, print_rows
+from authz_server.cli.plain_text import timestamp
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.programmes import (
     define_programme,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from authz_server.cli.output import plain_value, timestamp
+from authz_server.cli.plain_text import plain_value, timestamp
 
 _WIDTH_WITHOUT_TERMINAL = 200
 _WIDE = 150

@@ -187,8 +187,3 @@ def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if value not in (None, (), {})
     }
-
-
-def shown(text: str) -> str:
-    """Return a text without characters that a terminal acts on."""
-    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)

@@ -8,7 +8,8 @@ import click
 
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import as_record, echo_lines, json_option, print_json, timestamp
+from authz_server.cli.output import as_record, echo_lines, json_option, print_json
+from authz_server.cli.plain_text import timestamp
 from authz_server.cli.values import INSTANT
 from authz_server.operations.keys.audit import (
     AuditResult,

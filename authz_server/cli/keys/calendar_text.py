@@ -5,7 +5,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from authz_server.cli.output import timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.calendar.axis import find_ticks
 from authz_server.operations.keys.calendar.legend import CROSS, MARKS, MILESTONE, NOW, state_word
 from keys.lifecycle.calendar import Calendar, CalendarRow, SpanKind

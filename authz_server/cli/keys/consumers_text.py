@@ -1,6 +1,6 @@
 """The readers of the JWKS that know the key that signs next, as text."""
 
-from authz_server.cli.output import timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.consumers import StandbyConsumers
 
 #: The number of readers that are named; JSON has all.

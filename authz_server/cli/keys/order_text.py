@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from authz_server.cli.keys.consumers_text import consumer_lines
-from authz_server.cli.output import timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.affected_tokens import AffectedTokens
 from authz_server.operations.keys.results import (
     KeyChanged,

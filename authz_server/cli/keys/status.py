@@ -9,7 +9,8 @@ from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.keys.context import key_context
 from authz_server.cli.keys.status_html import render_html
 from authz_server.cli.keys.status_text import print_status
-from authz_server.cli.output import as_record, echo_status, json_option, print_json, timestamp
+from authz_server.cli.output import as_record, echo_status, json_option, print_json
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.calendar.svg import render_svg
 from authz_server.operations.keys.status import RingsReport, report_rings
 

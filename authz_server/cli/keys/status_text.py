@@ -11,7 +11,7 @@ from rich.text import Text
 from authz_server.cli.keys.calendar_text import WIDTH, calendar_lines
 from authz_server.cli.keys.consumers_text import consumer_lines
 from authz_server.cli.keys.event_names import event_in_words
-from authz_server.cli.output import timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.list import KeyView
 from authz_server.operations.keys.status import BackendStatus, NodeStatus, RingReport, RingStatus
 from keys.lifecycle.plan import Wait

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from authz_server.cli.plain_text import shown
 from authz_server.cli.remote.connection import (
     Connection,
     LostConnectionError,
@@ -16,7 +17,6 @@ from authz_server.cli.remote.connection import (
 )
 from authz_server.cli.remote.credentials import Credentials
 from authz_server.cli.remote.waiting import WaitsForApproval
-from authz_server.cli.values import shown
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError, OperatorError
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object

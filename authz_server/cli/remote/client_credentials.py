@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
+from authz_server.cli.plain_text import shown
 from authz_server.cli.remote.connection import Connection, RemoteError, Response
 from authz_server.cli.remote.signing import ProofKey, SigningClient
-from authz_server.cli.values import shown
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from authz_server.cli.keys.event_names import event_in_words
-from authz_server.cli.output import timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.calendar.svg import TEMPLATES, coordinate
 
 

@@ -1,0 +1,25 @@
+"""Values as text, for a terminal and for JSON."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+
+def shown(text: str) -> str:
+    """Return a text without characters that a terminal acts on."""
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in text)
+
+
+def timestamp(at: datetime | None) -> str | None:
+    """Return a time by RFC 3339 in UTC, to the second."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def plain_value(value: object) -> object:
+    """Return a value that JSON can represent; TypeError if there is none."""
+    if isinstance(value, datetime):
+        return timestamp(value)
+    if isinstance(value, Iterable):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} cannot be printed as JSON")
