@@ -128,6 +128,8 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             decide = partial(self._plugins.decide_token, decision)
             authorization = narrow(authorization, await Step(Lane.PLUGINS, decide))
         if proof is not None:
-            # Last, so that nothing is remembered of a refused request.
+            # Last, so that nothing is remembered of a refused request. A client makes a new proof
+            # for each request anyway, so that what its grant uses up is used after it.
             await binder.use(proof, client)
+        await grant.conclude()
         return authorization, await self._issuer.issue(authorization)

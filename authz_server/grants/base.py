@@ -90,3 +90,12 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
         Raises:
             OAuthError: the grant or a rule refuses the request.
         """
+
+    async def conclude(self) -> None:
+        """Use up what the request presented, if that may be presented only once.
+
+        It is awaited last, once nothing else refuses the request.
+
+        Raises:
+            OAuthError: it was used before.
+        """

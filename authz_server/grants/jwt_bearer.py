@@ -108,6 +108,8 @@ class JwtBearerGrant(TokenGrant):
     #: Set for each server by its assembly.
     assertions: ClassVar[AssertionGrants]
 
+    _presented: tuple[Assertion, Issuer]
+
     async def authorize(self) -> Authorization:
         """Return the authorization for the requested scopes and resources, with the subject.
 
@@ -115,24 +117,17 @@ class JwtBearerGrant(TokenGrant):
             OAuthError: ``parameter_missing``; ``grant_invalid``: the assertion is refused; the
                 scopes or resources are.
         """
-        request = self.request
-        client, form = request.client, request.form
+        client, form = self.request.client, self.request.form
         presented = form.get("assertion")
         if presented is None:
             raise OAuthError("parameter_missing", "assertion", client_id=client.id)
         try:
             assertion = parse_assertion(presented)
             issuer = await self.assertions.verify(assertion, client)
-            decided = self._decide(client)
-            await self.assertions.use_up(assertion, issuer)
         except TokenRefusedError as refusal:
-            cause = refusal.reason if refusal.reason.startswith("assertion_") else ""
-            raise OAuthError(
-                "grant_invalid",
-                refusal.reason,
-                cause=cause or "assertion_malformed",
-                client_id=client.id,
-            ) from refusal
+            raise self._refusal(refusal) from refusal
+        self._presented = assertion, issuer
+        decided = self._decide(client)
         claims = assertion.claims
         return replace(
             decided,
@@ -144,6 +139,24 @@ class JwtBearerGrant(TokenGrant):
                 PresentedToken(claims["sub"], issuer.settings.issuer, jti=claims["jti"])
             ),
         )
+
+    async def conclude(self) -> None:
+        """Use the assertion up.
+
+        Raises:
+            OAuthError: ``grant_invalid``: it was used before.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot store its use.
+        """
+        try:
+            await self.assertions.use_up(*self._presented)
+        except TokenRefusedError as refusal:
+            raise self._refusal(refusal) from refusal
+
+    def _refusal(self, refusal: TokenRefusedError) -> OAuthError:
+        reason = refusal.reason
+        cause = reason if reason.startswith("assertion_") else "assertion_malformed"
+        client_id = self.request.client.id
+        return OAuthError("grant_invalid", reason, cause=cause, client_id=client_id)
 
     def _decide(self, client: ClientEntry) -> Authorization:
         form, resources = self.request.form, self.request.resources

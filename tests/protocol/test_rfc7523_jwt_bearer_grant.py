@@ -8,11 +8,14 @@ from contextlib import closing
 
 import pytest
 
+from authz_server.clients.payment_windows import WEEKDAYS
 from support.assertions import Signer, new_key
 from support.claims import claims_of
+from support.dpop import ProofKey
 from support.issuers import CLUSTER, Issuers
-from support.parties import Credentials
+from support.parties import ACTOR, Credentials
 from support.protocol import (
+    ENDPOINTS,
     METHODS,
     TOKEN_ENDPOINTS,
     Protocol,
@@ -61,10 +64,17 @@ def endpoint(request) -> str:
     return request.param
 
 
-def ask(protocol: Protocol, endpoint: str, caller: Credentials, assertion: str | None, **fields):
+def ask(
+    protocol: Protocol,
+    endpoint: str,
+    caller: Credentials,
+    assertion: str | None,
+    headers: dict[str, str] | None = None,
+    **fields,
+):
     form = {"grant_type": JWT_BEARER_GRANT, "assertion": assertion} | caller.form() | fields
     sent = {name: value for name, value in form.items() if value is not None}
-    return protocol.post(endpoint, sent, caller.headers())
+    return protocol.post(endpoint, sent, caller.headers() | (headers or {}))
 
 
 def cause_of(protocol: Protocol) -> str:
@@ -130,6 +140,33 @@ def test_a_refused_request_does_not_use_an_assertion_up(protocol, issuers, calle
     answer = ask(protocol, "token", caller, assertion, scope="mapper/unknown")
     require_refusal(answer, 400, "invalid_scope")
     assert ask(protocol, "token", caller, assertion).status_code == 200
+
+
+@pytest.mark.parametrize("limit", ["budget", "window", "proof"])
+def test_a_limit_of_the_client_does_not_use_an_assertion_up(protocol, issuers, endpoint, limit):
+    """A client that has to wait, or to make another proof, sends the same assertion again."""
+    day = protocol.clock().strftime("%a").lower()
+    others = [each for each in WEEKDAYS if each != day]
+    window = {"days": others, "from": "00:00", "to": "24:00", "time_zone": "UTC"}
+    limits = {
+        "budget": {"token_budget": {"per": "day", "tokens": 1}},
+        "window": {"payment_windows": [window]},
+        "proof": {},
+    }
+    properties = {"jwt_bearer_subjects": SUBJECTS}
+    caller = make_client(protocol, properties=properties | limits[limit])
+    signer = issuers.provider_signer(OFFICER)
+    proof = {"DPoP": ProofKey().prove(protocol.clock().timestamp(), ENDPOINTS[endpoint])}
+    ask(protocol, endpoint, caller, signer.assertion(), proof)
+    assertion = signer.assertion()
+    refused = ask(protocol, endpoint, caller, assertion, proof if limit == "proof" else None)
+    assert refused.json["error"] in {"slow_down", "unauthorized_client", "invalid_dpop_proof"}
+    with protocol.parties.change() as (services, session):
+        lifted = dict.fromkeys(limits[limit])
+        services.clients.update_client(session, caller.id, actor=ACTOR, properties=lifted)
+    assert ask(protocol, endpoint, caller, assertion).status_code == 200
+    again = ask(protocol, endpoint, caller, assertion)
+    require_refusal(again, 400, "invalid_grant", endpoint)
 
 
 CHANGED_CLAIMS = {
