@@ -97,6 +97,9 @@ class Application(Flask):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request of a WSGI server, with a line in the access log if there is one."""
+        if "REQUEST_METHOD" not in environ:
+            # uWSGI passes messages without a request line on.
+            environ |= {"REQUEST_METHOD": "", "PATH_INFO": NOWHERE}
         if self.access_log is not None:
             start_response = self.access_log.follow(environ, start_response)
         return self.wsgi_app(environ, start_response)

@@ -2,9 +2,11 @@
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -201,6 +203,18 @@ def refusals_are_those_of_serve(talk: Talk) -> None:
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
+def messages_that_are_none_are_no_faults(talk: Talk) -> None:
+    for message in (b"\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x00\r\n\r\n", b" \r\n\r\n"):
+        address = ("127.0.0.1", talk.server.port)
+        with socket.create_connection(address, 5) as connection, suppress(ConnectionResetError):
+            connection.sendall(message)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65_536):
+                pass
+    assert talk.http.get("/.well-known/jwks.json").status_code == 200
+    assert "Traceback" not in talk.server.log()
+
+
 def parallel_requests_are_all_answered(talk: Talk) -> None:
     with ThreadPoolExecutor(20) as pool:
         issued = list(pool.map(lambda _: talk.new_token(talk.demo.basic), range(20)))
@@ -287,6 +301,7 @@ def test_a_server_serves_as_documented(name, installation):
         with Talk(server, installation) as talk:
             tokens_are_issued_introspected_and_revoked(talk)
             refusals_are_those_of_serve(talk)
+            messages_that_are_none_are_no_faults(talk)
             parallel_requests_are_all_answered(talk)
             headers_pass_as_documented(talk)
             chunked_bodies_are_read_and_broken_ones_refused(talk)

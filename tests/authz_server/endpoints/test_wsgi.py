@@ -7,6 +7,8 @@ from gunicorn.http.errors import InvalidHeader
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz_server.app import bare_application
+from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
 from authz_server.endpoints.wsgi import has_odd_path, read_host, read_request
 
 LIMIT = 2_048
@@ -157,3 +159,13 @@ def test_the_host_is_as_it_was_sent_and_that_of_an_absolute_target_counts(name, 
     """Case I100"""
     assert read_host({"HTTP_HOST": "Sent.example:80", name: target}) == host
     assert read_host({}) == ""
+
+
+def test_a_message_without_a_request_line_is_not_found():
+    """uWSGI passes such messages on. Case I106."""
+    application = bare_application("nothing")
+    handle_everything_else(application, ErrorResponses(1), {})
+    started = []
+    environ = {"wsgi.input": BytesIO(), "wsgi.url_scheme": "http", "SERVER_NAME": "localhost"}
+    application(environ | {"SERVER_PORT": "80"}, lambda *given: started.append(given))
+    assert [status[:3] for status, _ in started] == ["404"]
