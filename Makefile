@@ -4,8 +4,9 @@
 #   make demo-rotation   keys rotate in a real OpenBao under traffic, watched by verifiers (QUICK=1: a short run)
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make coverage    the branches that the tests of the three packages cover; fails below the floor in pyproject.toml
-#   make acceptance  the commands of README and documents, typed as printed; the installation and the build stage of the image;
-#                    the demonstration of key rotation; Spring Security and Kafka with the printed settings (apt install maven)
+#   make acceptance  the commands of README and documents, typed as printed; the packages, their installation and the build
+#                    stage of the image; compose; the other WSGI servers; the console in Chromium; the demonstration of key
+#                    rotation; Spring Security and Kafka with the printed settings (apt install maven)
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
 #                    in dist/verifier/: wheel and sdist of authz-verifier
@@ -101,7 +102,7 @@ demo-rotation: $(STAMPS)/test
 	@PYTHONPATH=tests $(BIN)/python -m rotation_demo $(if $(filter-out 0 no false,$(QUICK)),--quick) $(ARGS)
 
 .PHONY: test
-test: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
+test: $(STAMPS)/test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # A run of its own: counting branches nearly doubles the time of a test.
@@ -110,8 +111,8 @@ coverage: $(STAMPS)/test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov tests/authz_server tests/keys tests/plugins $(ARGS)
 
 .PHONY: acceptance
-acceptance: $(STAMPS)/test
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance $(ARGS)
+acceptance: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance tests/servers $(ARGS)
 
 .PHONY: faults
 faults: $(STAMPS)/test

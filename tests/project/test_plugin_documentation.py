@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from functools import cache
 
 import pytest
 
@@ -39,9 +40,10 @@ def test_document_and_specification_name_the_same_kind(name):
     assert section("Hooks")[signature(name)].strip().startswith(f"{kind}.")
 
 
+@cache
 def hook_tests():
     """Return the names of the functions in the tests of plugins."""
-    nodes = [node for path in TESTS for node in syntax_tree(path).body]
+    nodes = (node for path in TESTS for node in syntax_tree(path).body)
     return [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
 
 

@@ -5,9 +5,11 @@ import re
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
+import pytest
 from werkzeug.test import Client, TestResponse
 
 from authz_server.admin.console.application import Console
@@ -17,11 +19,21 @@ from authz_server.app import bare_application
 from authz_server.endpoints.errors import handle_everything_else
 from authz_server.operations.permissions import Caller, Grant, Limits
 from authz_server.settings.admin import PERMISSIONS
-from support.admin_site import AdminSite
+from support.admin_site import AdminSite, running_admin_site
+from support.operators import add_passkey
 
 CSRF = "the-token"
 COOKIE = "held"
 _CONFIRM = re.compile(r'<form method="post" action="(/(?:act/[^"]+|files))"(.*?)</form>', re.DOTALL)
+#: Texts that a client or an operator can enter, with everything that a page must not obey.
+HOSTILE = "<script>alert(1)</script>\"'&{{7*7}} برنامج الدعم"
+
+
+class Hostile(NamedTuple):
+    """A client whose fields are hostile, and the pages that show them."""
+
+    client_id: str
+    pages: tuple[str, ...]
 
 
 class ConsoleSite:
@@ -118,3 +130,91 @@ def read_form(page: str) -> tuple[str, dict[str, str]]:
             value = (re.search(r' value="([^"]*)"', tag[0]) or ["", ""])[1]
         fields[name[1]] = html.unescape(value)
     return found[1], fields
+
+
+@pytest.fixture(scope="module")
+def console(module_database_url: str, tmp_path_factory):
+    """A console with clients, an API, a stop, a programme and tokens, once for each dialect."""
+    with running_admin_site(tmp_path_factory.mktemp("console"), module_database_url) as site:
+        made = site.send(
+            "POST",
+            "/resource-servers",
+            json={
+                "id": "mapper",
+                "name": "Mapper",
+                "identifier": "https://mapper.example",
+                "scopes": ["mapper/*"],
+            },
+        )
+        assert made.status_code == 201, made.text
+        client = site.new_client(
+            "Treasury",
+            id="treasury",
+            organisation="Ministry",
+            allowed_scopes=["mapper/link", "disburse"],
+            authentication_method="client_secret_post",
+        )
+        site.secrets["treasury"] = client["secret"]["value"]
+        site.public.extensions["authz_server"].feed.poll()
+        site.new_token("mapper/link", client="treasury", resource="https://mapper.example")
+        assert site.ask_token("search", client="treasury").status_code == 400
+        body = {"name": "Payments", "scopes": ["disburse"], "clients": ["treasury"]}
+        assert site.send("POST", "/programmes", json=body).status_code == 200
+        roles = [{"role": "api-owner", "resource_servers": ["mapper"]}]
+        body = {"name": "grace", "roles": roles}
+        assert site.send("POST", "/operators", json=body).status_code == 201
+        add_passkey(site.services, "grace", "Telephone")
+        yield ConsoleSite(site)
+
+
+@pytest.fixture(scope="module")
+def hostile(console) -> Hostile:
+    """A client, an API, a secret, a scope, a stop and a programme with hostile texts."""
+    site = console.site
+    client = site.new_client(
+        HOSTILE,
+        id="hostile",
+        organisation=HOSTILE,
+        allowed_scopes=["mapper/link"],
+        authentication_method="client_secret_post",
+    )
+    made = [
+        site.send("POST", f"/clients/{client['id']}/secrets", json={"description": HOSTILE}),
+        site.send(
+            "POST",
+            "/resource-servers",
+            json={"id": "hostile-api", "name": HOSTILE, "identifier": "https://hostile.example"},
+        ),
+        site.send(
+            "POST",
+            "/scopes",
+            json={
+                "name": "hostile",
+                "description": HOSTILE,
+                "resource_server": "hostile-api",
+            },
+        ),
+        site.send("POST", "/programmes", json={"name": HOSTILE[:60], "clients": ["hostile"]}),
+        site.send(
+            "POST", "/stops", json={"kind": "client", "subject": "hostile", "reason": HOSTILE}
+        ),
+    ]
+    for answer in made:
+        assert answer.status_code in {200, 201}, answer.text
+    return Hostile(
+        client["id"],
+        (
+            "/clients?q=hostile",
+            f"/clients?q={quote(HOSTILE)}",
+            "/clients/client?id=hostile",
+            "/apis",
+            "/apis/api?id=hostile-api",
+            "/tokens",
+            "/audit?subject=client:hostile",
+            "/act/client-edit?id=hostile",
+            f"/act/client-edit?id=hostile&name={quote(HOSTILE)}x&allowed_scopes=mapper/link",
+            f"/act/stop-set?kind=client&subject={quote(HOSTILE)}",
+            "/act/secret-rotate?id=hostile",
+            f"/act/programme-delete?name={quote(HOSTILE[:60])}",
+        ),
+    )

@@ -39,19 +39,27 @@ def python_files(*folders: str) -> list[Path]:
     return [p for p in files if not folders or p.relative_to(ROOT).parts[0] in folders]
 
 
-@cache
 def syntax_tree(path: Path) -> ast.Module:
-    """Return the parsed module."""
+    """Return the parsed module; the caller keeps it: all of them slow each garbage collection."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def imports_of(path: Path) -> frozenset[str]:
     """Return the absolute names that a file imports, `from x import y` as both x and x.y."""
     names: set[str] = set()
-    for node in ast.walk(syntax_tree(path)):
+    for node in _statements(syntax_tree(path)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements below a node, without the expressions in them."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)

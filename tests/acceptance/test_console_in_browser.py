@@ -11,11 +11,11 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from support.admin_site import running_admin_site
 from support.axe import axe, violations_in_both_schemes
 from support.browser import browser, visiting
-from support.console_site import COOKIE, ConsoleSite
+from support.console_site import COOKIE, ConsoleSite, console, hostile
 from support.databases import copied_database
 from support.ports import release_port, reserve_port
 
-__all__ = ["axe", "browser"]
+__all__ = ["axe", "browser", "console", "hostile"]
 # The pages do not depend on the database: those of both are read in test_pages.
 pytestmark = [
     pytest.mark.timeout(300),

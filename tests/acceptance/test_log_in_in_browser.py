@@ -189,6 +189,8 @@ def test_a_session_is_confirmed(visitor, site):
 
 
 def test_a_disabled_operator_is_out_and_the_page_says_why(visitor, site):
+    # The last security officer would not be disabled.
+    site.new_link("jean")
     enrol(visitor, site, "joan")
     with operator_services(site.settings) as services:
         set_operator_enabled(services, "joan", actor=ACTOR, enabled=False)
