@@ -1,5 +1,6 @@
 """The health listener: a port of its own, served by a thread of the main process."""
 
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ from authz_server.errors import OAuthError
 READ_SECONDS = 5
 #: Connections at the same time, each with a thread; a further one closes the oldest.
 MAXIMUM_CONNECTIONS = 64
+#: The part of this process's open files that may be connections. The workers' pipes need others.
+_PART_OF_FILES = 4
 _NAME = "authz-server"
 #: The reasons of refusals, by the status that the standard library would send.
 _REASONS = {
@@ -33,13 +36,16 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - those of the base class
         self._open: dict[socket.socket, None] = {}
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        few = files != resource.RLIM_INFINITY and files < MAXIMUM_CONNECTIONS * _PART_OF_FILES
+        self._maximum = max(1, files // _PART_OF_FILES) if few else MAXIMUM_CONNECTIONS
         self._lock = threading.Lock()
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Begin to answer a connection; close the oldest one if there are too many."""
         with self._lock:
-            if len(self._open) >= MAXIMUM_CONNECTIONS:
+            if len(self._open) >= self._maximum:
                 oldest = next(iter(self._open))
                 del self._open[oldest]
                 with suppress(OSError):

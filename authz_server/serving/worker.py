@@ -66,7 +66,8 @@ _APPLICATIONS: Mapping[Role, str] = {
     "admin": "authz_server.admin.app:create_admin_app",
 }
 
-logger = logging.getLogger(__name__)
+# The name of this module is another one where it is the program.
+logger = logging.getLogger("authz_server.serving.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,16 +267,17 @@ def allow_connections(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OTHER_FILES
     if hard != resource.RLIM_INFINITY and needed > hard:
+        needed, allowed = hard, max(1, hard - _OTHER_FILES)
         logger.warning(
             "the limit of open files is %d: this worker holds at most %d connections, not %d",
             hard,
-            hard - _OTHER_FILES,
+            allowed,
             wanted,
         )
-        needed = hard
+        wanted = allowed
     if soft != resource.RLIM_INFINITY and needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    return max(1, needed - _OTHER_FILES)
+    return wanted
 
 
 def _threads(settings: Settings) -> Mapping[Lane, int]:

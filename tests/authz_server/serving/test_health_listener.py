@@ -1,4 +1,5 @@
 import json
+import resource
 import socket
 import threading
 import time
@@ -10,7 +11,11 @@ import pytest
 from authz_server.app import bare_application
 from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
 from authz_server.endpoints.health import health_blueprint
-from authz_server.serving.health_listener import MAXIMUM_CONNECTIONS, HealthListener
+from authz_server.serving.health_listener import (
+    MAXIMUM_CONNECTIONS,
+    READ_SECONDS,
+    HealthListener,
+)
 from support.raw_http import RawConnection
 
 
@@ -49,6 +54,26 @@ def test_peers_that_say_nothing_keep_nobody_waiting():
             assert answer.status == 200
         deadline = time.monotonic() + 20
         while threading.active_count() > before + MAXIMUM_CONNECTIONS:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    listener.stop()
+
+
+def test_peers_that_say_nothing_leave_files_for_others(monkeypatch):
+    """Case I101."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
+    listener = HealthListener(_application, "127.0.0.1", 0)
+    listener.start()
+    before = threading.active_count()
+    with ExitStack() as open_connections:
+        for _ in range(10):
+            peer = socket.create_connection(("127.0.0.1", listener.port))
+            open_connections.callback(peer.close)
+        with urlopen(f"http://127.0.0.1:{listener.port}/health/ready", timeout=20) as answer:
+            assert answer.status == 200
+        # Before they are closed as silent.
+        deadline = time.monotonic() + READ_SECONDS / 2
+        while threading.active_count() > before + 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     listener.stop()
