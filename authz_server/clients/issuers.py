@@ -33,7 +33,7 @@ MAXIMUM_CHARACTERS = 512
 SPIFFE_KEY_USE = "jwt-svid"
 _DISCOVERY_PATH = "/.well-known/openid-configuration"
 #: The types that name no purpose; JWT-SVID, 2.2, permits JOSE.
-_GENERAL_TYPES = frozenset({"", "jwt", "jose"})
+GENERAL_TYPES = frozenset({"", "jwt", "jose"})
 _SPIFFE_ID = re.compile(r"(spiffe://[a-z0-9._-]{1,255})((?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+)")
 
 
@@ -86,7 +86,7 @@ class Issuer:
         Raises:
             TokenRefusedError: a rule is broken; the reason is a cause of audit records.
         """
-        if token.typ not in _GENERAL_TYPES and token.typ != typ:
+        if token.typ not in GENERAL_TYPES and token.typ != typ:
             raise TokenRefusedError("assertion_type")
         if token.header["alg"] not in self.settings.algorithms:
             raise TokenRefusedError("assertion_algorithm")

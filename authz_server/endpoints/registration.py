@@ -19,7 +19,11 @@ from authz_server.audit.sink import report_changes
 from authz_server.clients.authentication.throttle import RequestLimit
 from authz_server.clients.registration.initial_tokens import InitialAccessTokens
 from authz_server.clients.registration.metadata import read_metadata
-from authz_server.clients.registration.service import RegisteredClient, RegistrationService
+from authz_server.clients.registration.service import (
+    RegisteredClient,
+    RegistrationAccess,
+    RegistrationService,
+)
 from authz_server.clients.registration.software_statements import (
     SoftwareStatement,
     SoftwareStatements,
@@ -250,18 +254,19 @@ class ClientConfigurationEndpoint(_Endpoint):
         token = read_bearer(request)
         if not token:
             raise OAuthError("registration_token_invalid", "missing", client_id=client_id)
+        access = RegistrationAccess(client_id, token, exchange.client_address)
         match request.method:
             case "PUT":
                 document = read_json_object(request)
-                update = partial(self._update, client_id, token, document)
+                update = partial(self._update, access, document)
                 client = await Step(Lane.DATABASE, partial(self._change, exchange, update))
             case "DELETE":
-                delete = partial(self._delete, client_id, token)
+                delete = partial(self._delete, access)
                 await Step(Lane.DATABASE, partial(self._change, exchange, delete))
                 request.client_id = client_id
                 return _no_content(exchange.request_id)
             case _:
-                client = await Step(Lane.DATABASE, partial(self._read, client_id, token))
+                client = await Step(Lane.DATABASE, partial(self._read, access))
         return self._information(exchange, client, token)
 
     def _knows_token(self, session: Session, request: Request, token: str) -> bool:
@@ -271,16 +276,16 @@ class ClientConfigurationEndpoint(_Endpoint):
         # Each update gives the client another token.
         return _client_in(request) if await self._has_token(request) else ""
 
-    def _read(self, client_id: str, token: str) -> RegisteredClient:
+    def _read(self, access: RegistrationAccess) -> RegisteredClient:
         registration = self._registration
         with registration.database.reading() as session:
-            return registration.registrations.read(session, client_id, token)
+            return registration.registrations.read(session, access)
 
     def _update(
-        self, client_id: str, token: str, document: dict[str, Any], session: Session
+        self, access: RegistrationAccess, document: dict[str, Any], session: Session
     ) -> RegisteredClient:
-        registrations = self._registration.registrations
-        statement = registrations.find_statement(session, client_id, token)
+        registrations, client_id = self._registration.registrations, access.client_id
+        statement = registrations.find_statement(session, access)
         if document.get("client_id") != client_id or document.keys() & set(_RESPONSE_ONLY):
             raise OAuthError(
                 "client_metadata_invalid",
@@ -291,10 +296,10 @@ class ClientConfigurationEndpoint(_Endpoint):
             raise OAuthError("software_statement_invalid", "not the registered one")
         metadata = read_metadata({**document, **statement.members})
         secret = document.get("client_secret")
-        return registrations.update(session, client_id, token, metadata, secret=secret)
+        return registrations.update(session, access, metadata, secret=secret)
 
-    def _delete(self, client_id: str, token: str, session: Session) -> None:
-        self._registration.registrations.delete(session, client_id, token)
+    def _delete(self, access: RegistrationAccess, session: Session) -> None:
+        self._registration.registrations.delete(session, access)
 
 
 def _client_in(request: Request) -> str:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from authz_server.clients.models import ClientSecret
+from authz_server.clients.models import Client, ClientSecret
 from authz_server.clients.registration.models import Registration
 from authz_server.operations.programmes import define_programme, list_programmes
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
@@ -159,6 +159,32 @@ def test_an_update_does_not_undo_a_binding_or_a_method_of_an_operator(registrar:
     assert registrar.manage("PUT", client, document).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["client_secret", "client_secret_post"])
+def test_a_client_sends_back_what_it_reads_after_an_operator_set_its_method(
+    registrar: Registrar, method: str
+):
+    """RFC 7592, 2.2: a client that changes one member sends all the others as it has read them."""
+    client = registrar.new(client_name="Ministry")
+    client_id = client["client_id"]
+    with registrar.protocol.parties.change() as (services, session):
+        services.clients.update_client(
+            session, client_id, actor=ACTOR, authentication_method=method
+        )
+    for name in ("Treasury", "Registry"):
+        client = registrar.manage("GET", client).json
+        sent = {each: client[each] for each in client if not each.startswith("registration_")}
+        del sent["client_id_issued_at"]
+        answer = registrar.manage("PUT", client, sent | {"client_name": name})
+        assert answer.status_code == 200, answer.text
+        client = answer.json
+        with registrar.protocol.services.database.reading() as session:
+            stored = session.get(Client, client_id)
+            assert (stored.name, stored.authentication_method) == (name, method)
+    if method == "client_secret":
+        other = {"client_id": client_id, "token_endpoint_auth_method": "client_secret_jwt"}
+        require_refusal(registrar.manage("PUT", client, other), 400, "invalid_client_metadata")
+
+
 def test_a_change_of_method_ends_or_makes_the_secret(registrar: Registrar):
     client = registrar.new()
     public = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
@@ -229,6 +255,28 @@ def test_a_disabled_client_manages_nothing(registrar: Registrar):
                 assert answer.status_code == 200
                 break
             require_refusal(answer, 403, "access_denied")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_registration_is_managed_from_the_networks_of_its_client(
+    registrar: Registrar, method: str
+):
+    """A stolen token does not replace the keys of a client that is limited to networks."""
+    client = registrar.new()
+    networks = {"allowed_networks": ["198.51.100.0/24"]}
+    for properties in (networks, {"allowed_networks": ["127.0.0.0/8"]}):
+        with registrar.protocol.parties.change() as (services, session):
+            services.clients.update_client(
+                session, client["client_id"], actor=ACTOR, properties=properties
+            )
+        document = {"client_id": client["client_id"]} if method == "PUT" else None
+        answer = registrar.manage(method, client, document)
+        if properties is networks:
+            invented = registrar.manage(method, client, document, token="invented")
+            require_refusal(answer, 401, "invalid_token")
+            assert answer.json == invented.json
+            assert '"reason":"network_not_allowed"' in registrar.protocol.audit_trail()
+    assert answer.status_code in {200, 204}
 
 
 def test_a_client_of_a_stopped_programme_is_not_deleted(registrar: Registrar):

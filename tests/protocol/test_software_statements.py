@@ -27,12 +27,12 @@ class Publisher:
         key = jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return json.dumps({"keys": [key | {"kid": "one", "alg": "ES256"}]})
 
-    def sign(self, *, alg: str = "ES256", key: Any = None, **claims: Any) -> str:
+    def sign(self, *, alg: str = "ES256", key: Any = None, typ: str = "JWT", **claims: Any) -> str:
         """Return a statement; claims that are None are left out."""
         members = {"iss": ISSUER, "software_id": "erp", "scope": "mapper/link"} | claims
         members = {name: value for name, value in members.items() if value is not None}
         payload = json.dumps(members).encode()
-        return jwt.PyJWS().encode(payload, key or self.key, alg, headers={"kid": "one"})
+        return jwt.PyJWS().encode(payload, key or self.key, alg, headers={"kid": "one", "typ": typ})
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +147,10 @@ def test_a_statement_that_is_not_sound_is_refused(registrar, publisher):
         publisher.sign(iat=now + 600),
         publisher.sign(aud="https://other.example"),
         publisher.sign(client_name="x" * 20_000),
-        # A token of the same issuer that is no statement.
+        # Tokens of the same issuer that are no statements.
         publisher.sign(software_id=None, scope=None, sub="workload"),
+        publisher.sign(typ="at+jwt", software_id=None, sub="workload"),
+        *(publisher.sign(typ=each) for each in ("application/at+jwt", "dpop+jwt", "logout+jwt")),
     ]
     for statement in unsound:
         answer = registrar.register({"software_statement": statement})

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from authz_server.clients.authentication.assertions import HMAC_ALGORITHMS
+from authz_server.clients.authentication.shared_secret import CLIENT_SECRET, SharedSecret
 from authz_server.clients.models import Client
 from authz_server.clients.registration.initial_tokens import CanonicalNames
 from authz_server.clients.registration.metadata import (
@@ -116,6 +117,23 @@ class RegistrationLimits:
             raise invalid_metadata("jwks", "no key signs by a permitted algorithm")
 
 
+def choose_method(client: Client, registration: Registration, metadata: ClientMetadata) -> str:
+    """Return the method of a client after an update; one that an operator has set stays.
+
+    A client that an operator permits both ways to send its secret reads, and sends back, one of
+    them, because the metadata has no name for both.
+
+    Raises:
+        OAuthError: ``client_metadata_invalid``; it asks for another method than the operator's.
+    """
+    present, registered = client.authentication_method, registration.registered["method"]
+    if present in {metadata.method, registered}:
+        return metadata.method
+    if metadata.method in SharedSecret.NAMES and present == CLIENT_SECRET:
+        return present
+    raise invalid_metadata("token_endpoint_auth_method", "an operator has set another")
+
+
 def respect_operator(
     client: Client, registration: Registration, metadata: ClientMetadata
 ) -> tuple[ClientMetadata, Mapping[str, Any]]:
@@ -125,17 +143,12 @@ def respect_operator(
 
     Returns:
         the metadata, and what the client had registered for each of these properties.
-
-    Raises:
-        OAuthError: ``client_metadata_invalid``; an operator has set another method.
     """
     if client.allowed_scopes != registration.registered_scopes:
         registration.permitted_scopes = list(client.allowed_scopes)
     if client.grant_types != registration.registered_grant_types:
         registration.permitted_grant_types = list(client.grant_types)
     last = registration.registered
-    if metadata.method != client.authentication_method != last["method"]:
-        raise invalid_metadata("token_endpoint_auth_method", "an operator has set another")
     registered = {
         name: last["properties"].get(name)
         for name in _OPERATORS_PROPERTIES

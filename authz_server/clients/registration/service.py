@@ -5,16 +5,19 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
 from authz_server.clients.models import Client, ClientSecret, is_live
+from authz_server.clients.networks import AllowedNetworks
+from authz_server.clients.properties import read_properties
 from authz_server.clients.registration.initial_tokens import Grantor
 from authz_server.clients.registration.limits import (
     RegistrationLimits,
+    choose_method,
     describe_registered,
     respect_operator,
 )
@@ -40,6 +43,20 @@ _MEMBERS = {
     "grant_types": "grant_types",
     "authentication_method": "token_endpoint_auth_method",
 }
+
+
+class RegistrationAccess(NamedTuple):
+    """A request to manage a registration (RFC 7592, 2).
+
+    Attributes:
+        client_id: the client.
+        token: the presented registration access token.
+        address: the sender's IP address.
+    """
+
+    client_id: str
+    token: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +168,22 @@ class RegistrationService:
         secret, expires_at = self._provide_secret(session, client, grantor.actor)
         return _describe(client, registration, secret, expires_at, token)
 
-    def read(self, session: Session, client_id: str, token: str) -> RegisteredClient:
+    def read(self, session: Session, access: RegistrationAccess) -> RegisteredClient:
         """Return a registration (RFC 7592, 2.1).
 
         Raises:
             OAuthError: ``registration_token_invalid`` or ``registration_denied``.
         """
-        client, registration = self._authenticated(session, client_id, token)
+        client, registration = self._authenticated(session, access)
         return _describe(client, registration)
 
-    def find_statement(self, session: Session, client_id: str, token: str) -> SoftwareStatement:
+    def find_statement(self, session: Session, access: RegistrationAccess) -> SoftwareStatement:
         """Return the software statement of a registration; one without members if it has none.
 
         Raises:
             OAuthError: ``registration_token_invalid`` or ``registration_denied``.
         """
-        _, registration = self._authenticated(session, client_id, token)
+        _, registration = self._authenticated(session, access)
         stored = registration.software_statement
         return SoftwareStatement(
             registration.granted_by, stored.get("text", ""), stored.get("members", {})
@@ -175,8 +192,7 @@ class RegistrationService:
     def update(
         self,
         session: Session,
-        client_id: str,
-        token: str,
+        access: RegistrationAccess,
         metadata: ClientMetadata,
         *,
         secret: object = None,
@@ -188,8 +204,7 @@ class RegistrationService:
 
         Args:
             session: the transaction.
-            client_id: the client.
-            token: its registration access token, which this update ends.
+            access: the client, and its registration access token, which this update ends.
             metadata: all members; those that are absent are removed.
             secret: the ``client_secret`` of the request, which must be a working one; None: absent.
 
@@ -197,15 +212,17 @@ class RegistrationService:
             OAuthError: ``registration_token_invalid``, ``registration_denied`` or
                 ``client_metadata_invalid``.
         """
-        client, registration = self._authenticated(session, client_id, token, for_change=True)
+        client, registration = self._authenticated(session, access, for_change=True)
+        client_id = client.id
         self._require_own_secret(client, secret)
+        method = choose_method(client, registration, metadata)
         metadata, earlier = respect_operator(client, registration, metadata)
         scopes = self._limits.choose_scopes(session, metadata, registration.permitted_scopes)
         grants = self._limits.choose_grant_types(metadata, registration.permitted_grant_types)
         self._limits.require_method(metadata)
         changes: dict[str, object] = {
             "name": metadata.name,
-            "authentication_method": metadata.method,
+            "authentication_method": method,
             "grant_types": grants,
             "properties": metadata.properties,
         }
@@ -226,22 +243,24 @@ class RegistrationService:
         new_secret, expires_at = self._provide_secret(session, client, client_id)
         return _describe(client, registration, new_secret, expires_at, new_token)
 
-    def delete(self, session: Session, client_id: str, token: str) -> None:
+    def delete(self, session: Session, access: RegistrationAccess) -> None:
         """Delete a client with its registration (RFC 7592, 2.3); its tokens are revoked.
 
         Raises:
             OAuthError: ``registration_token_invalid``; or ``registration_denied``, also if a
                 stopped programme has the client.
         """
-        self._authenticated(session, client_id, token, for_change=True)
+        self._authenticated(session, access, for_change=True)
+        client_id = access.client_id
         try:
             self._clients.delete_client(session, client_id, actor=client_id)
         except ConflictError as error:
             raise OAuthError("registration_denied", str(error), client_id=client_id) from error
 
     def _authenticated(
-        self, session: Session, client_id: str, token: str, *, for_change: bool = False
+        self, session: Session, access: RegistrationAccess, *, for_change: bool = False
     ) -> tuple[Client, Registration]:
+        client_id, token, address = access
         self._require_token(session, client_id, token)
         if for_change:
             # Lock in the order of every change of a client; another update may have replaced the
@@ -253,6 +272,12 @@ class RegistrationService:
         registration = session.get(Registration, client_id)
         if client is None or registration is None:
             raise OAuthError("registration_token_invalid", client_id=client_id)
+        networks = read_properties(client.properties).allowed_networks
+        if networks and not AllowedNetworks(networks).contains(address):
+            # As at the other endpoints: a thief does not learn that the token is right.
+            raise OAuthError(
+                "registration_token_invalid", cause="network_not_allowed", client_id=client_id
+            )
         expired = client.expires_at is not None and client.expires_at <= self._clock()
         if not client.enabled or expired:
             raise OAuthError("registration_denied", "the client is disabled", client_id=client_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from authz_server.clients.issuers import Issuer, RegisteredIssuers
+from authz_server.clients.issuers import GENERAL_TYPES, Issuer, RegisteredIssuers
 from authz_server.clients.registration.initial_tokens import CanonicalNames, Grantor
 from authz_server.clients.registration.metadata import MEMBER_NAMES
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
@@ -96,6 +96,9 @@ class SoftwareStatements:
         )
 
     def _check(self, issuer: Issuer, token: ForeignToken, claims: Mapping[str, Any]) -> None:
+        # An access token of the issuer may have a member that is client metadata, too: its scope.
+        if token.typ not in GENERAL_TYPES:
+            raise _invalid("assertion_type")
         if token.header["alg"] not in issuer.settings.algorithms:
             raise _invalid("assertion_algorithm")
         audience = claims.get("aud", self._audience)
