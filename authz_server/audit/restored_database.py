@@ -8,27 +8,47 @@ records.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.sink import AuditRecord
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError
 from authz_server.settings import STREAMS
 
-_TAIL_BYTES = 1_048_576
-#: The number of latest changes in the file to look up.
-_CHANGES = 50
+#: How far back the file is read. A busy server writes a megabyte of tokens in a few seconds.
+_TAIL_BYTES = 64 * 1_048_576
+_BLOCK_BYTES = 1_048_576
+#: The number of latest changes in the file to look up, and of those in one query.
+_CHANGES = 1_000
+_CHANGES_AT_ONCE = 200
 #: Longest delay between a row and its record in the file.
 _DELAY = timedelta(minutes=10)
+#: The row of a machine whose clock is off is dated otherwise than its record, by up to this time.
+_CLOCKS_DIFFER = timedelta(days=1)
 _FIRST_ID = 1
+# The field with the subject of the row, whose action is the record's, or the event itself.
+_SUBJECT_OF_ACTION = {
+    "client.changed": "client_id",
+    "operator.changed": "operator",
+    "registration.changed": "subject",
+    "scope.changed": "scope",
+}
+_SUBJECT_OF_EVENT = {
+    "token.revoked": "jti",
+    "declaration.applied": "digest",
+    **dict.fromkeys(CHANGE_EVENTS, "change"),
+}
+_WITH_KIND = ("cut_off.recorded", "stop.set", "stop.lifted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +93,9 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
         AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:"
     )
     since = max(oldest, session.scalar(cut_off) or oldest)
-    for number, change in enumerate(_latest_changes(Path(audit_file))):
-        if change.at <= since or number >= _CHANGES:
-            break
-        if not _has_row(session, change):
-            return change
-    return None
+    latest = islice(_latest_changes(Path(audit_file)), _CHANGES)
+    comparable = [change for change in latest if change.at >= oldest]
+    return next(_missing(session, comparable, since), None)
 
 
 def require_not_restored(session: Session, audit_destination: str) -> None:
@@ -158,16 +175,18 @@ def _latest_changes(path: Path) -> Iterator[RecordedChange]:
     """Yield the changes at the end of the file, latest first."""
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            lines = file.read(_TAIL_BYTES).split(b"\n")
+            end = file.seek(0, os.SEEK_END)
+            first, rest = max(0, end - _TAIL_BYTES), b""
+            while end > first:
+                begin = max(first, end - _BLOCK_BYTES)
+                file.seek(begin)
+                lines = (file.read(end - begin) + rest).split(b"\n")
+                end = begin
+                # The first line may begin in the block before.
+                rest = lines.pop(0) if begin else b""
+                yield from filter(None, map(_read_change, reversed(lines)))
     except OSError:
         return
-    # The first line may be incomplete.
-    for line in reversed(lines[1:] if size > _TAIL_BYTES else lines):
-        change = _read_change(line)
-        if change is not None:
-            yield change
 
 
 def _read_change(line: bytes) -> RecordedChange | None:
@@ -184,24 +203,67 @@ def _read_change(line: bytes) -> RecordedChange | None:
 
 def _row_of(record: dict[str, Any]) -> tuple[str, str] | None:
     """Return action and subject of the row for a record; None if it has no row."""
-    match record["event"]:
-        case "token.revoked":
-            return "token.revoked", record["jti"]
-        case "cut_off.recorded" | "stop.set" | "stop.lifted" as action:
-            return action, f"{record['kind']}:{record['subject']}"
-        case "client.changed":
-            return record["action"], record["client_id"]
-        case "scope.changed":
-            return record["action"], record["scope"]
-        case "key.changed" if record["event_hash"]:
-            return record["action"], record["kid"] or record["ring"]
+    event = record["event"]
+    if event in _SUBJECT_OF_ACTION:
+        return record["action"], record[_SUBJECT_OF_ACTION[event]]
+    if event in _SUBJECT_OF_EVENT:
+        return event, record[_SUBJECT_OF_EVENT[event]]
+    if event in _WITH_KIND:
+        return event, f"{record['kind']}:{record['subject']}"
+    if event == "key.changed" and record["event_hash"]:
+        return record["action"], record["kid"] or record["ring"]
     return None
 
 
-def _has_row(session: Session, change: RecordedChange) -> bool:
-    same = (AuditRecord.action == change.action, AuditRecord.subject == change.subject)
-    near = AuditRecord.at.between(change.at - _DELAY, change.at + _DELAY)
-    if session.scalar(select(exists().where(near, *same))):
-        return True
+def _missing(
+    session: Session, comparable: Sequence[RecordedChange], since: datetime
+) -> Iterator[RecordedChange]:
+    """Yield the changes after ``since`` without a row, in their order."""
+    changes = [change for change in comparable if change.at > since]
+    for begin in range(0, len(changes), _CHANGES_AT_ONCE):
+        part = changes[begin : begin + _CHANGES_AT_ONCE]
+        rows = _rows_near(session, part)
+        for change in part:
+            near = rows.get(_key(change), ())
+            if any(abs(at - change.at) <= _DELAY for at in near):
+                continue
+            if not _is_dated_otherwise(session, change, comparable):
+                yield change
+
+
+def _rows_near(
+    session: Session, changes: Sequence[RecordedChange]
+) -> dict[tuple[str, str], list[datetime]]:
+    """Return the times of the rows about the subjects of the changes, by action and subject."""
+    times = [change.at for change in changes]
+    statement = select(AuditRecord.action, AuditRecord.subject, AuditRecord.at).where(
+        AuditRecord.subject.in_({change.subject for change in changes}),
+        AuditRecord.at.between(min(times) - _DELAY, max(times) + _DELAY),
+    )
+    found: dict[tuple[str, str], list[datetime]] = {}
+    for action, subject, at in session.execute(statement):
+        found.setdefault((action, subject), []).append(at)
+    return found
+
+
+def _is_dated_otherwise(
+    session: Session, change: RecordedChange, comparable: Sequence[RecordedChange]
+) -> bool:
+    """Return whether there are as many rows as records like this one, at other times.
+
+    A row has the database's time, a record the machine's.
+    """
+    like_it = [each for each in comparable if (each.action, each.subject) == _key(change)]
+    statement = select(func.count()).where(
+        AuditRecord.action == change.action, AuditRecord.subject == change.subject
+    )
     # A token is revoked only once, so its row counts at any time.
-    return change.action == "token.revoked" and bool(session.scalar(select(exists().where(*same))))
+    if change.action == "token.revoked":
+        return bool(session.scalar(statement))
+    earliest = min(each.at for each in comparable) - _CLOCKS_DIFFER
+    found = session.scalar(statement.where(AuditRecord.at >= earliest))
+    return (found or 0) >= len(like_it)
+
+
+def _key(change: RecordedChange) -> tuple[str, str]:
+    return change.action, change.subject

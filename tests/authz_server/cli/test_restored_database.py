@@ -1,6 +1,7 @@
 """A restored older copy of the database is noticed by what the audit file knows of later."""
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,16 @@ class Installation:
         with self.file.open("a") as file:
             file.write(f"{json.dumps(line)}\n")
 
+    def date_records(self, later: timedelta) -> None:
+        """Write the file as a machine does whose clock shows a later time."""
+
+        def move(found: re.Match[str]) -> str:
+            moved = datetime.fromisoformat(found[2]) + later
+            return f"{found[1]}{moved.isoformat(timespec='milliseconds')[:23]}Z"
+
+        text = self.file.read_text()
+        self.file.write_text(re.sub(r'("time":")([^"]+)', move, text))
+
 
 @pytest.fixture
 def installation(cli, tmp_path, postgresql):
@@ -67,6 +78,8 @@ CHANGES = {
     "cut_off.recorded": ("revoke", "--client", "payer", "--yes"),
     "ring.frozen": ("keys", "freeze", "es256", "--reason", "drill"),
     "scope.added": ("scope", "add", "own/read"),
+    "operator.created": ("operator", "create", "ada"),
+    "registration.token_created": ("registration-token", "create"),
 }
 
 
@@ -122,6 +135,61 @@ def test_readiness_notices_it_and_looks_again(installation):
         seconds[0] = readiness.BAD_SECONDS
         readiness.require()
         assert "payer" in installation.file.read_text()
+
+
+def test_later_changes_however_many_hide_nothing(installation):
+    """Case Q224: requests and other nodes go on changing what was restored."""
+    cli = installation.cli
+    installation.back_up()
+    cli.must("client", "disable", "payer")
+    installation.restore()
+    names = [f"later-{number}" for number in range(60)]
+    for name in names:
+        cli.must("scope", "add", f"own/{name}")
+    assert "client.disabled of payer" in cli.refused("db", "check")
+
+
+def test_tokens_however_many_hide_nothing(installation):
+    """Case Q224: they fill a megabyte in seconds."""
+    cli, issued = installation.cli, '{"time":"2026-01-01T00:00:00.000Z","event":"token.issued"}\n'
+    installation.back_up()
+    cli.must("client", "disable", "payer")
+    with installation.file.open("a") as file:
+        file.writelines(issued for _ in range(50_000))
+    installation.restore()
+    assert "client.disabled of payer" in cli.refused("db", "check")
+
+
+def test_the_same_change_made_again_is_missed(installation):
+    """Case Q224: its row is in the copy once."""
+    cli = installation.cli
+    for act in ("disable", "enable"):
+        cli.must("client", act, "payer")
+    installation.date_records(timedelta(hours=-1))
+    engine = create_engine(cli.database_url)
+    with Session(engine) as session, session.begin():
+        for record in session.scalars(select(AuditRecord)):
+            record.at -= timedelta(hours=1)
+    engine.dispose()
+    cli.must("db", "check")
+    installation.back_up()
+    cli.must("client", "disable", "payer")
+    installation.restore()
+    assert "client.disabled of payer" in cli.refused("db", "check")
+
+
+def test_a_machine_whose_clock_is_off_lacks_nothing(installation):
+    """Case Q224: the rows are dated by the database, the records by the machine."""
+    cli = installation.cli
+    cli.must("client", "disable", "payer")
+    cli.must("revoke", "--client", "other", "--yes")
+    cli.must("keys", "freeze", "es256", "--reason", "drill")
+    installation.date_records(timedelta(hours=2))
+    cli.must("db", "check")
+    installation.back_up()
+    cli.must("client", "enable", "payer")
+    installation.restore()
+    assert "client.enabled of payer" in cli.refused("db", "check")
 
 
 def test_rows_that_an_operator_deleted_are_not_missed(installation):
