@@ -21,7 +21,8 @@ SCOPE = "mapper/link"
 @pytest.fixture(scope="module")
 def express_url(scene: Scene, express: Path) -> Iterator[str]:
     """The address of the printed API in Node."""
-    port, path = reserve_port(), express / "printed.js"
+    port = reserve_port()
+    path = express / f"printed-{port}.js"
     listening = ("app.listen(9000)", 1, f'app.listen({port}, "127.0.0.1")')
     path.write_text(replaced(scene.snippet("node"), listening))
     with running(["node", str(path)], port, scene.folder / "printed.log") as url:

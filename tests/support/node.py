@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from support.not_run import skip_as_not_run
+from support.shared_postgresql import exclusively
 
 _FOREIGN = Path(__file__).parents[1] / "foreign"
 OAUTH4WEBAPI = _FOREIGN / "oauth4webapi"
@@ -19,31 +20,38 @@ _IDENTITY_PROVIDER = _FOREIGN / "oidc_provider"
 
 
 @pytest.fixture(scope="session")
-def oauth4webapi(tmp_path_factory) -> Path:
+def oauth4webapi(run_directory: Path) -> Path:
     """A folder with the scripts for oauth4webapi and openid-client, and what they need."""
-    return _install(OAUTH4WEBAPI, tmp_path_factory)
+    return _install(OAUTH4WEBAPI, run_directory)
 
 
 @pytest.fixture(scope="session")
-def mcp_typescript(tmp_path_factory) -> Path:
+def mcp_typescript(run_directory: Path) -> Path:
     """A folder with the scripts for the TypeScript MCP SDK, and what they need."""
-    return _install(_MCP, tmp_path_factory)
+    return _install(_MCP, run_directory)
 
 
 @pytest.fixture(scope="session")
-def oidc_provider(tmp_path_factory) -> Path:
+def oidc_provider(run_directory: Path) -> Path:
     """A folder with node-oidc-provider and the script that starts it."""
-    return _install(_IDENTITY_PROVIDER, tmp_path_factory)
+    return _install(_IDENTITY_PROVIDER, run_directory)
 
 
 @pytest.fixture(scope="session")
-def express(tmp_path_factory) -> Path:
+def express(run_directory: Path) -> Path:
     """A folder with Express and its library for access tokens."""
-    return _install(EXPRESS, tmp_path_factory)
+    return _install(EXPRESS, run_directory)
 
 
-def _install(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(source, tmp_path_factory.mktemp("node") / source.name)
+def _install(source: Path, run_directory: Path) -> Path:
+    """Install once for all worker processes of the run; what one adds has a name of its own."""
+    folder = run_directory / f"node-{source.name}"
+    with exclusively(run_directory / f"node-{source.name}.lock"):
+        if not folder.exists():
+            draft = run_directory / f"node-{source.name}.draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            install(source, draft).rename(folder)
+    return folder
 
 
 def install(source: Path, folder: Path) -> Path:
