@@ -110,6 +110,14 @@ def encode_line(value: object) -> bytes:
     return _UNSAFE.sub(_escape_character, encoded.decode()).encode()
 
 
+def cut_text(text: str, maximum: int) -> str:
+    """Return the beginning of a text that :func:`encode_line` writes in at most so many bytes."""
+    # A character outside the BMP is written as two escapes.
+    while len(text) * len(r"\ud83d\ude00") > maximum and len(encode_line(text)) - 2 > maximum:
+        text = text[: len(text) * 3 // 4]
+    return text
+
+
 def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     match value:
         case str():

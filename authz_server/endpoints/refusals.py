@@ -24,6 +24,7 @@ from authz_server.audit.notifier import Notify
 from authz_server.audit.operator_events import OperatorSignInRefused
 from authz_server.clients.authentication.throttle import network_of
 from authz_server.errors import OAuthError
+from authz_server.logs import cut_text
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ SINGLE_OF_A_KIND = 10
 SINGLE_IN_ALL = 300
 #: Kinds counted apart, for authenticated and for unauthenticated senders each.
 MAXIMUM_KINDS = 500
+#: Bytes in JSON of each value that a sender can make long: with the other fields, a record has
+#: less than ``MAXIMUM_LINE_BYTES`` of ``authz_server.logs``.
+MAXIMUM_VALUE_BYTES = 3_000
 #: Errors of clients that are not authenticated; of these reasons, the credentials were right.
 _UNPROVEN_ERRORS = frozenset({"invalid_client", "slow_down"})
 _PROVEN = frozenset(
@@ -131,6 +135,7 @@ class RefusalRecorder:
             OAuthError: the refusal was to be recorded now and could not be.
         """
         self.flush()
+        event = _shortened(event)
         with self._lock:
             alone = self._is_recorded_alone(event)
         if alone:
@@ -205,6 +210,16 @@ class RefusalRecorder:
                 kind = (type(event), event.reason, None, "")
                 network = None
         return self._tallies.setdefault(kind, _Tally(network))
+
+
+def _shortened(event: Refusal) -> Refusal:
+    """Return the refusal with the beginning of each value that is too long."""
+    values = {field: getattr(event, field, "") for field in ("detail", "path")}
+    shortened = {field: cut_text(value, MAXIMUM_VALUE_BYTES) for field, value in values.items()}
+    if shortened == values:
+        return event
+    different = {field: value for field, value in shortened.items() if value != values[field]}
+    return msgspec.structs.replace(event, **different)
 
 
 def _is_proven(event: Refusal) -> bool:

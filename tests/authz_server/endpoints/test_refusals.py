@@ -19,6 +19,7 @@ from authz_server.audit.sink import AuditUnavailable
 from authz_server.endpoints import refusals as refusals_module
 from authz_server.endpoints.refusals import RefusalRecorder
 from authz_server.errors import REASONS
+from authz_server.logs import MAXIMUM_LINE_BYTES, encode_line
 
 WINDOW_SECONDS = 60
 
@@ -278,3 +279,15 @@ def test_bounds_are_what_the_document_says():
     """``docs/events.md`` names them."""
     bounds = (refusals_module.SINGLE_OF_A_KIND, refusals_module.SINGLE_IN_ALL)
     assert (*bounds, refusals_module.MAXIMUM_KINDS) == (10, 300, 500)
+
+
+@pytest.mark.parametrize("character", ["a", '"', "\x01", "\u2028", "😀"])
+def test_no_record_of_a_refusal_is_longer_than_a_line_of_the_log(recorder, recorded, character):
+    """Log shippers cut longer lines, which makes them invalid JSON."""
+    long = character * 8_000
+    recorder.record(refusal(detail=long, client_id="*" * 128, message_id="m" * 128))
+    recorder.record(OperatorSignInRefused(reason="passkey_refused", path=long, detail=long))
+    for event in recorded:
+        assert len(encode_line(event)) < MAXIMUM_LINE_BYTES - 512  # time and chain
+        assert 150 < len(event.detail) < 8_000
+        assert long.startswith(event.detail)
