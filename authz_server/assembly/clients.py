@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec.structs import replace
+
 from authz_server.assembly.keys import KeyServices
 from authz_server.settings import SettingsError
 from authz_server.settings.profiles import (
@@ -113,7 +115,10 @@ class ClientServices(KeyServices):
             [
                 Issuer(
                     name,
-                    each,
+                    # Every signature that the server accepts follows the profiles.
+                    replace(
+                        each, algorithms=permitted_algorithms(settings.profiles, each.algorithms)
+                    ),
                     audience=settings.issuer,
                     clock_skew_seconds=settings.tokens.clock_skew_seconds,
                     fetcher=self.fetcher,

@@ -16,6 +16,8 @@ from authz_server.settings.profiles import (
     find_breaches,
     requires_bound_tokens,
 )
+from keys.errors import KeysError
+from keys.jose.foreign import parse_key_set
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 _FAPI2_SOURCE = "FAPI 2.0, 5.3.2.1"
@@ -121,6 +123,8 @@ def _check_fapi2(
     algorithm = properties.token_endpoint_auth_signing_alg
     if algorithm and algorithm not in FAPI2_ALGORITHMS:
         yield "must", "It must sign assertions by PS256, ES256 or EdDSA.", "FAPI 2.0, 5.4.1"
+    if client.authentication_method == "private_key_jwt" and not _has_fapi2_key(properties):
+        yield "must", "A key of its jwks must sign by PS256, ES256 or EdDSA.", "FAPI 2.0, 5.4.1"
     settings = services.settings
     enforced = requires_bound_tokens(settings.profiles)
     if client.kind == "client":
@@ -131,6 +135,16 @@ def _check_fapi2(
     ring = settings.keys.rings.get((server and server.signing_ring) or settings.keys.default_ring)
     if ring is not None and ring.algorithm not in FAPI2_ALGORITHMS:
         yield "must", "Its tokens must be signed by PS256, ES256 or EdDSA.", "FAPI 2.0, 5.4.1"
+
+
+def _has_fapi2_key(properties: ClientProperties) -> bool:
+    """Return whether a client can sign as the profile requires; keys at an address are not read."""
+    if properties.jwks is None:
+        return properties.jwks_uri is not None
+    try:
+        return not FAPI2_ALGORITHMS.isdisjoint(parse_key_set(properties.jwks).algorithms)
+    except KeysError:
+        return False
 
 
 def _is_bound(properties: ClientProperties) -> bool:

@@ -18,6 +18,9 @@ FAPI2_ALGORITHMS = frozenset({"PS256", "ES256", "EdDSA", "Ed25519"})
 #: FAPI 2.0 Security Profile, 5.3.2.1: mutual TLS or private_key_jwt.
 FAPI2_METHODS = frozenset({"private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"})
 
+#: FAPI 2.0 Security Profile, 5.3.2.1: JWTs from so far ahead are accepted.
+FAPI2_SKEW_SECONDS = 10
+
 
 class Breach(NamedTuple):
     """A setting that contradicts a profile.
@@ -69,12 +72,29 @@ def _fapi2(settings: "Settings") -> Iterator[Breach]:
         yield Breach(key, "must be PS256, ES256 or EdDSA", "FAPI 2.0, 5.4.1")
     if "RS256" in settings.assertions.algorithms:
         yield Breach("assertions.algorithms", "must not contain RS256", "FAPI 2.0, 5.4.1")
-    if not settings.dpop.enabled and settings.client_certificates.source == "off":
-        yield Breach(
-            "dpop.enabled",
-            "must be true, or client_certificates.source be set, so that tokens can be bound",
-            "FAPI 2.0, 5.3.2.1",
-        )
+    if settings.client_certificates.source == "off":
+        yield from _fapi2_without_certificates(settings)
+    if settings.tokens.clock_skew_seconds < FAPI2_SKEW_SECONDS:
+        key = "tokens.clock_skew_seconds"
+        yield Breach(key, f"must be at least {FAPI2_SKEW_SECONDS}", "FAPI 2.0, 5.3.2.1")
+    for name, issuer in settings.issuers.items():
+        if FAPI2_ALGORITHMS.isdisjoint(issuer.algorithms):
+            key = f"issuers.{name}.algorithms"
+            yield Breach(key, "must contain PS256, ES256 or EdDSA", "FAPI 2.0, 5.4.1")
+
+
+def _fapi2_without_certificates(settings: "Settings") -> Iterator[Breach]:
+    dpop = settings.dpop
+    further = "or client_certificates.source be set"
+    if FAPI2_ALGORITHMS.isdisjoint(settings.assertions.algorithms):
+        problem = f"must contain PS256, ES256 or EdDSA, {further}, so that clients can authenticate"
+        yield Breach("assertions.algorithms", problem, "FAPI 2.0, 5.3.2.1")
+    if not dpop.enabled:
+        problem = f"must be true, {further}, so that tokens can be bound"
+        yield Breach("dpop.enabled", problem, "FAPI 2.0, 5.3.2.1")
+    elif FAPI2_ALGORITHMS.isdisjoint(dpop.algorithms):
+        problem = f"must contain PS256, ES256 or EdDSA, {further}, so that tokens can be bound"
+        yield Breach("dpop.algorithms", problem, "FAPI 2.0, 5.3.2.1")
 
 
 def _g2p_connect(settings: "Settings") -> Iterator[Breach]:

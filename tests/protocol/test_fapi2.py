@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from support.assertions import Signer, jwks_of, make_signer
+from support.assertions import Signer, jwks_of, make_signer, new_key
 from support.claims import claims_of, header_of
 from support.client_certificates import ClientAuthority, header_value
 from support.dpop import ProofKey
@@ -22,6 +22,10 @@ CERTIFICATE = ClientAuthority().issue(SUBJECT)
 OTHER_CERTIFICATE = ClientAuthority().issue("CN=other")
 KEY = ProofKey()
 MTLS = "https://mtls.authz.example"
+CLOUD = "https://cloud.example"
+CLOUD_KEYS = {alg: new_key(alg) for alg in ("RS256", "ES384", "ES256")}
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 AUTHENTICATIONS = ("private_key_jwt", "tls_client_auth")
 BINDINGS = ("dpop", "certificate")
 
@@ -29,10 +33,20 @@ BINDINGS = ("dpop", "certificate")
 @pytest.fixture(scope="module")
 def fapi(module_database_url, tmp_path_factory):
     """A server with the profile, whose clients were registered before it was enabled."""
+    directory = tmp_path_factory.mktemp("fapi")
+    published = [key for alg in CLOUD_KEYS for key in jwks_of(CLOUD_KEYS[alg], kid=alg)["keys"]]
+    (directory / "cloud.jwks").write_text(json.dumps({"keys": published}))
     with running_protocol(
-        tmp_path_factory.mktemp("fapi"),
+        directory,
         module_database_url,
         profiles=["fapi2"],
+        issuers={
+            "cloud": {
+                "issuer": CLOUD,
+                "jwks_file": "cloud.jwks",
+                "algorithms": list(CLOUD_KEYS),
+            }
+        },
         server={"trusted_proxies": ["127.0.0.1"]},
         client_certificates={"source": "nginx", "mtls_base_url": MTLS},
     ) as protocol:
@@ -56,6 +70,16 @@ def fapi(module_database_url, tmp_path_factory):
                 actor=ACTOR,
                 authentication_method="private_key_jwt",
                 properties=keys,
+            )
+            services.clients.update_client(
+                session,
+                "jwt-dpop",
+                actor=ACTOR,
+                grant_types=["client_credentials", JWT_BEARER, TOKEN_EXCHANGE],
+                properties={
+                    "jwt_bearer_subjects": [{"issuer": "cloud", "subject": "officer"}],
+                    "token_exchange": {"issuers": {"cloud": ["*"]}, "audiences": ["mapper"]},
+                },
             )
         yield protocol
 
@@ -200,6 +224,28 @@ def test_no_other_algorithm_signs_an_assertion(fapi, alg):
     headers = {"DPoP": KEY.prove(fapi.clock().timestamp())}
     answer = fapi.post("token", fapi.form("token") | signer.form(), headers)
     require_refusal(answer, 401, "invalid_client")
+
+
+@pytest.mark.parametrize("alg", CLOUD_KEYS)
+@pytest.mark.parametrize("grant_type", [JWT_BEARER, TOKEN_EXCHANGE])
+def test_no_other_algorithm_signs_the_token_of_an_issuer(fapi, grant_type, alg):
+    """5.4.1."""
+    signer = Signer("officer", CLOUD_KEYS[alg], fapi.signer.now, alg, kid=alg)
+    assertion = signer.assertion(iss=CLOUD)
+    fields = {"grant_type": grant_type, "assertion": assertion}
+    if grant_type == TOKEN_EXCHANGE:
+        kind = "urn:ietf:params:oauth:token-type:jwt"
+        fields = {
+            "grant_type": grant_type,
+            "subject_token": assertion,
+            "subject_token_type": kind,
+        }
+    answer = ask(fapi, "token", "private_key_jwt", "dpop", **fields)
+    if alg == "ES256":
+        assert answer.status_code == 200, answer.text
+    else:
+        error = "invalid_grant" if grant_type == JWT_BEARER else "invalid_request"
+        require_refusal(answer, 400, error)
 
 
 @pytest.mark.parametrize("alg", ["RS256", "ES384"])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from support.assertions import jwks_of, new_key
 from support.settings_file import write_settings
 
 
@@ -32,6 +33,27 @@ def test_fapi2_names_each_registration_and_its_rules(registered):
         ("resource server mapper", method),
     }
     assert {each["source"] for each in report["findings"]} == {"FAPI 2.0, 5.3.2.1"}
+
+
+@pytest.mark.parametrize(
+    ("alg", "is_met"), [("ES256", True), ("EdDSA", True), ("PS256", True), ("ES384", False)]
+)
+def test_fapi2_names_a_client_whose_keys_sign_by_no_algorithm_of_it(
+    registered, tmp_path, alg: str, *, is_met: bool
+):
+    path = tmp_path / "client.jwks"
+    path.write_text(json.dumps(jwks_of(new_key(alg))))
+    method = ("--authentication-method", "private_key_jwt", "--jwks", str(path))
+    registered.must(
+        "client", "update", "ministry", *method, "--set", "dpop_bound_access_tokens=true"
+    )
+    found = {
+        (each["subject"], each["problem"], each["source"])
+        for each in findings(registered, "--profile", "fapi2")[1]["findings"]
+        if each["subject"] == "client ministry"
+    }
+    problem = "A key of its jwks must sign by PS256, ES256 or EdDSA."
+    assert found == (set() if is_met else {("client ministry", problem, "FAPI 2.0, 5.4.1")})
 
 
 def test_recommendations_fail_only_a_strict_check(registered, tmp_path):

@@ -23,6 +23,25 @@ CONTRADICTIONS = [
         "must not contain RS256",
     ),
     ("fapi2", {"dpop": {"enabled": False}}, "dpop.enabled", "must be true, or"),
+    (
+        "fapi2",
+        {"dpop": {"algorithms": ["ES384"]}},
+        "dpop.algorithms",
+        "must contain PS256, ES256 or EdDSA, or",
+    ),
+    (
+        "fapi2",
+        {"assertions": {"algorithms": ["ES512", "HS256"]}},
+        "assertions.algorithms",
+        "must contain PS256, ES256 or EdDSA, or",
+    ),
+    ("fapi2", {"tokens": {"clock_skew_seconds": 9}}, "tokens.clock_skew_seconds", "must be at"),
+    (
+        "fapi2",
+        {"issuers": {"cloud": {"issuer": "https://cloud.example", "algorithms": ["RS256"]}}},
+        "issuers.cloud.algorithms",
+        "must contain PS256, ES256 or EdDSA",
+    ),
     ("g2p-connect", {"g2p": {"enabled": False}}, "g2p.enabled", "must be true"),
     ("g2p-connect", {}, "g2p.timestamp_required", "must be true"),
     (
