@@ -10,17 +10,18 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
-    case,
     exists,
     func,
     or_,
     select,
+    union_all,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
+from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.clients.models import CLIENT_GRANT, CLIENT_TEXT, Client, ClientSecret
 from authz_server.operations.client_views import ClientView, describe_client
+from authz_server.operations.id_lists import find_few, is_one_of, is_sqlite
 from authz_server.scopes.models import Scope
 from authz_server.scopes.uses import ScopeUse
 
@@ -30,6 +31,9 @@ _TEXT, _GRANT = CLIENT_TEXT.c, CLIENT_GRANT.c
 _CHUNK = 500
 #: The largest number of clients with a scope that are found first, before the other conditions.
 FEW = 1_000
+#: The execution option of a query whose rows are clients, with no rows of other clients in it: a
+#: limited caller sees the same by simpler conditions.
+LISTS_CLIENTS = "lists_clients"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +159,9 @@ def are_granted(
         client_id: the id of a client, in the query of the condition.
     """
     of_names = and_(_GRANT.kind == kind, _GRANT.name.in_(names))
-    found = session.scalars(select(_GRANT.client_id).where(of_names).limit(FEW + 1)).all()
-    if len(found) <= FEW:
-        return client_id.in_(sorted(set(found)))
+    found = find_few(session, select(_GRANT.client_id).where(of_names), FEW)
+    if found is not None:
+        return is_one_of(client_id, found, is_sqlite=is_sqlite(session))
     # Of many clients, a page has soon as many as it needs.
     granted = CLIENT_GRANT.alias()
     return exists().where(
@@ -167,7 +171,7 @@ def are_granted(
 
 def _from(filters: ClientFilters, selected: Any) -> Select[Any]:  # noqa: ANN401 - any expression
     """Return the query of clients, without its conditions."""
-    query = select(selected).select_from(Client)
+    query = select(selected).select_from(Client).execution_options(**{LISTS_CLIENTS: True})
     if filters.text:
         query = query.join(CLIENT_TEXT, _TEXT.client_id == Client.id)
     return query
@@ -192,7 +196,7 @@ def _conditions(
         conditions.append(_in_state(filters.state, now))
     if filters.unused_since is not None:
         conditions.append(Client.created_at < filters.unused_since)
-        conditions.append(~_is_used_since(filters.unused_since))
+        conditions += _is_unused_since(filters.unused_since)
     if filters.secret_ends_before is not None:
         ends = ClientSecret.expires_at.between(now, filters.secret_ends_before)
         due = select(ClientSecret.client_id).where(ends, _is_active(now))
@@ -202,18 +206,18 @@ def _conditions(
 
 def _has_text(session: Session, filters: ClientFilters) -> ColumnElement[bool]:
     """Return the condition that a client has a text in one of its fields."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    own = _contains(_TEXT.text, filters.text, is_sqlite=is_sqlite)
+    of_sqlite = is_sqlite(session)
+    own = _contains(_TEXT.text, filters.text, of_sqlite=of_sqlite)
     if not filters.text_in_scopes:
         return own
-    in_name = _contains(func.lower(Scope.name), filters.text, is_sqlite=is_sqlite)
+    in_name = _contains(func.lower(Scope.name), filters.text, of_sqlite=of_sqlite)
     names = session.scalars(select(Scope.name).where(in_name)).all()
     return or_(own, are_granted(session, "scope", names, _TEXT.client_id)) if names else own
 
 
-def _contains(text: ColumnElement[str], wanted: str, *, is_sqlite: bool) -> ColumnElement[bool]:
+def _contains(text: ColumnElement[str], wanted: str, *, of_sqlite: bool) -> ColumnElement[bool]:
     """Return the condition that a text in lower case has a part, in any case of its letters."""
-    if not is_sqlite:
+    if not of_sqlite:
         return func.strpos(text, func.lower(wanted)) > 0
     if wanted.isascii():
         return func.instr(text, wanted.lower()) > 0
@@ -243,12 +247,13 @@ def _in_state(state: str, now: datetime) -> ColumnElement[bool]:
     }[state]
 
 
-def _is_used_since(at: datetime) -> ColumnElement[bool]:
+def _is_unused_since(at: datetime) -> Sequence[ColumnElement[bool]]:
     by_secret = exists().where(ClientSecret.client_id == Client.id, ClientSecret.last_used_at >= at)
     by_token = exists().where(
         ScopeUse.client_id == Client.id, ScopeUse.kind == "asked", ScopeUse.last_at >= at
     )
-    return or_(by_secret, by_token)
+    # Apart, so that PostgreSQL joins either table.
+    return ~by_secret, ~by_token
 
 
 def _is_active(now: datetime) -> ColumnElement[bool]:
@@ -264,28 +269,23 @@ def _ordered(query: Select[Any], sort: ClientSort, *, descending: bool) -> Selec
         case "created":
             keys = (Client.created_at.expression, Client.id.expression)
         case "last-used":
-            # Each is read once, and not for each client.
-            by_secret = _latest(ClientSecret.client_id, ClientSecret.last_used_at)
-            by_token = _latest(ScopeUse.client_id, ScopeUse.last_at, ScopeUse.kind == "asked")
-            query = query.outerjoin(by_secret, by_secret.c.client_id == Client.id)
-            query = query.outerjoin(by_token, by_token.c.client_id == Client.id)
-            secret, token = by_secret.c.at, by_token.c.at
-            latest = case((secret >= token, secret), else_=func.coalesce(token, secret))
+            # The uses are read once, and not for each client.
+            latest = _latest_uses()
+            query = query.outerjoin(latest, latest.c.client_id == Client.id)
             # Databases differ in the place of NULL.
-            keys = (latest.is_not(None), latest, Client.id.expression)
+            keys = (latest.c.at.is_not(None), latest.c.at, Client.id.expression)
         case _:
             keys = (Client.id.expression,)
     return query.order_by(*(each.desc() if descending else each for each in keys))
 
 
-def _latest(
-    client_id: InstrumentedAttribute[str],
-    at: InstrumentedAttribute[Any],
-    *conditions: ColumnElement[bool],
-) -> Subquery:
-    """Return the latest time of each client."""
-    query = select(client_id.label("client_id"), func.max(at).label("at")).where(*conditions)
-    return query.group_by(client_id).subquery()
+def _latest_uses() -> Subquery:
+    """Return the latest use of each client that was used."""
+    at = ClientSecret.last_used_at.label("at")
+    by_secret = select(ClientSecret.client_id, at).where(ClientSecret.last_used_at.is_not(None))
+    by_token = select(ScopeUse.client_id, ScopeUse.last_at).where(ScopeUse.kind == "asked")
+    use = union_all(by_secret, by_token).subquery().c
+    return select(use.client_id, func.max(use.at).label("at")).group_by(use.client_id).subquery()
 
 
 def _load(session: Session, ids: Sequence[str]) -> dict[str, Client]:

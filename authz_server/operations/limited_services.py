@@ -14,8 +14,10 @@ from authz_server.clients.models import Client, ClientSecret, ResourceServer
 from authz_server.clients.registration.models import InitialAccessToken
 from authz_server.database.change_feed import Revision
 from authz_server.errors import OperatorError
+from authz_server.operations.client_search import LISTS_CLIENTS
 from authz_server.operations.permissions import Limits
-from authz_server.operations.reach import Reach, criteria_of, load_reach
+from authz_server.operations.reach import Reach, criteria_of
+from authz_server.operations.reach_reading import load_reach
 from authz_server.scopes.models import Scope
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 
@@ -246,7 +248,9 @@ def _narrow(session: Session, reach: Reach) -> Mapping[str, Callable[..., None]]
             return
         unknown = {mapper.class_ for mapper in state.all_mappers} - reach.conditions.keys()
         further = [criteria_of(kind, false()) for kind in unknown]
-        state.statement = state.statement.options(*reach.options, *further)
+        lists_clients = state.execution_options.get(LISTS_CLIENTS, False)
+        options = reach.options_of_lists if lists_clients else reach.options
+        state.statement = state.statement.options(*options, *further)
 
     def require_own(session: Session, *_: object) -> None:
         for row in (*session.new, *session.dirty, *session.deleted):

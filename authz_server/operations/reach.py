@@ -23,6 +23,7 @@ from authz_server.database.idempotency import IdempotentCreation
 from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.client_search import FEW, FoundClient
 from authz_server.operations.client_views import ClientView
+from authz_server.operations.id_lists import find_few, is_one_of
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.scopes.models import Scope, ScopeAlias
@@ -82,7 +83,6 @@ class Reach:
     def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
         """For each table, the condition of the rows that the caller sees; of another one, none."""
         seen, few = self._seen_client(_CLIENT), self.own_clients
-        spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
         return {
             **dict.fromkeys(_NEUTRAL, true()),
             Client: or_(
@@ -93,7 +93,7 @@ class Reach:
                 ClientSecret.client_id.in_(self.own_servers),
                 and_(
                     # An index has these.
-                    true() if few is None else ClientSecret.client_id.in_(few),
+                    self._is_one_of(ClientSecret.client_id, few),
                     _is_client(ClientSecret.client_id, self._own_client()),
                 ),
             ),
@@ -111,13 +111,32 @@ class Reach:
             UndeliveredEvent: UndeliveredEvent.resource_server_id.in_(self.own_servers),
             InitialAccessToken: self._own_token(InitialAccessToken.__table__.c),
             Registration: _is_client(Registration.client_id, seen),
-            ScopeUse: and_(ScopeUse.scope.in_(spellings), _is_client(ScopeUse.client_id, seen)),
+            ScopeUse: and_(self._seen_use(), _is_client(ScopeUse.client_id, seen)),
         }
 
     @cached_property
     def options(self) -> tuple[Any, ...]:
         """The options of a query that apply the conditions."""
-        return tuple(criteria_of(kind, each) for kind, each in self.conditions.items())
+        return _options(self.conditions)
+
+    @cached_property
+    def options_of_lists(self) -> tuple[Any, ...]:
+        """The options of a query of clients that reads no rows of other clients.
+
+        Without resource servers among its rows, PostgreSQL joins the grants of the clients, and
+        does not read them once for each client.
+        """
+        of_listed = {
+            Client: self._seen_client(Client),
+            ClientSecret: and_(
+                self._is_one_of(ClientSecret.client_id, self.own_clients),
+                self._has_no_others(ClientSecret.client_id),
+            ),
+            ScopeUse: and_(
+                self._is_one_of(ScopeUse.client_id, self.seen_clients), self._seen_use()
+            ),
+        }
+        return _options({**self.conditions, **of_listed})
 
     def owns_client(self, client: Any) -> bool:  # noqa: ANN401 - a row or its view
         """Return whether nothing of a client belongs to others, so that the caller may change it.
@@ -214,7 +233,7 @@ class Reach:
         """
         conditions: list[ColumnElement[bool]] = [row.kind == "client"]
         if self.seen_clients is not None:
-            conditions.append(row.id.in_(self.seen_clients))
+            conditions.append(self._is_one_of(row.id, self.seen_clients))
         if self.limits.organisations is not None:
             conditions.append(row.organisation.in_(self.limits.organisations))
         if self.limits.resource_servers is not None:
@@ -242,12 +261,12 @@ class Reach:
         else:
             seen = select(_CLIENT.id).where(self._seen_client(_CLIENT))
         own = select(_CLIENT.id).where(self._own_client())
-        few = _find_few(session, seen, FEW)
+        few = find_few(session, seen, FEW)
         return replace(
             self,
             seen_clients=few,
-            own_clients=_find_few(session, own, _FEW_OWN) if few is None else few,
-            own_tokens=_find_few(session, self._own_tokens(), FEW),
+            own_clients=find_few(session, own, _FEW_OWN) if few is None else few,
+            own_tokens=find_few(session, self._own_tokens(), FEW),
         )
 
     def _own_tokens(self) -> Select[Any]:
@@ -256,12 +275,27 @@ class Reach:
     def _own_client(self) -> ColumnElement[bool]:
         """Return the condition of clients of :data:`_CLIENT` of which nothing belongs to others."""
         seen = self._seen_client(_CLIENT)
+        return and_(seen, self._has_no_others(_CLIENT.id))
+
+    def _has_no_others(
+        self, client_id: ColumnElement[Any] | InstrumentedAttribute[str]
+    ) -> ColumnElement[bool]:
+        """Return the condition that a client is granted nothing of others."""
         if self.limits.resource_servers is None:
-            return seen
-        of_others = select(_GRANT.client_id).where(
-            _GRANT.client_id == _CLIENT.id, ~self._is_seen_grant()
-        )
-        return and_(seen, ~of_others.exists())
+            return true()
+        of_client = select(_GRANT.client_id).where(_GRANT.client_id == client_id)
+        return ~of_client.where(~self._is_seen_grant()).exists()
+
+    def _is_one_of(
+        self,
+        column: ColumnElement[Any] | InstrumentedAttribute[str],
+        few: tuple[str, ...] | None,
+        before: str = "",
+    ) -> ColumnElement[bool]:
+        """Return the condition that a column is one of few ids, with a text before; None: true."""
+        if few is None:
+            return true()
+        return is_one_of(column, [f"{before}{each}" for each in few], is_sqlite=self.is_sqlite)
 
     def _own_token(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns of a table
         """Return the condition of the initial access tokens within the limits."""
@@ -272,6 +306,11 @@ class Reach:
             conditions.append(cast(row.scopes, String) != "[]")
             conditions.append(~self._has_others(row.scopes, self.seen_scopes))
         return and_(*conditions)
+
+    def _seen_use(self) -> ColumnElement[bool]:
+        """Return the condition of the uses of scopes that the caller sees, by any client."""
+        spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
+        return ScopeUse.scope.in_(spellings)
 
     def _seen_record(self) -> ColumnElement[bool]:
         """Return the condition of the audit records of what the caller may change."""
@@ -287,14 +326,14 @@ class Reach:
         named_client = func.substr(subject, len(_OF_CLIENT) + 1)
         is_own_client = and_(
             # An index has these.
-            true() if few is None else subject.in_([f"{_OF_CLIENT}{each}" for each in few]),
+            self._is_one_of(subject, few, before=_OF_CLIENT),
             subject.startswith(_OF_CLIENT),
             _is_client(named_client, own_client),
         )
         of_stop = or_(subject.in_(named), is_own_client)
         return or_(
             and_(
-                true() if few is None else subject.in_(few),
+                self._is_one_of(subject, few),
                 action.startswith("client."),
                 _is_client(subject, own_client),
             ),
@@ -308,7 +347,9 @@ class Reach:
             ),
             and_(
                 action.startswith("registration.token_", autoescape=True),
-                subject.in_(self._own_tokens() if self.own_tokens is None else self.own_tokens),
+                subject.in_(self._own_tokens())
+                if self.own_tokens is None
+                else self._is_one_of(subject, self.own_tokens),
             ),
             and_(is_scope, subject.in_(self.own_scopes)),
             and_(action.in_(("stop.set", "stop.lifted", "cut_off.recorded")), of_stop),
@@ -336,54 +377,13 @@ class Reach:
         return select(each.c.value).where(each.c.value.not_in(sorted(own))).exists()
 
 
-def load_reach(session: Session, limits: Limits) -> Reach:
-    """Return what is within limits.
-
-    Args:
-        session: a session that is not narrowed.
-        limits: the limits of a caller.
-    """
-    servers, organisations = limits.resource_servers, limits.organisations
-    found = session.execute(select(Client.id, Client.organisation).join(ResourceServer))
-    named = {
-        each: organisation for each, organisation in found if servers is None or each in servers
-    }
-    own = {
-        each
-        for each, organisation in named.items()
-        if organisations is None or organisation in organisations
-    }
-    seen = own | {each for each, organisation in named.items() if not organisation}
-    owned = session.execute(select(Scope.name, Scope.resource_server_id))
-    owners = {name: owner for name, owner in owned}  # noqa: C416 - typed rows
-    seen_scopes = {
-        name
-        for name, owner in owners.items()
-        if owner in seen or (owner is None and servers is None)
-    }
-    if organisations is not None and servers is None:
-        query = select(Client.allowed_scopes).where(
-            Client.kind == "client", Client.organisation.in_(organisations)
-        )
-        seen_scopes |= {name for names in session.scalars(query) for name in names}
-    return Reach(
-        limits=limits,
-        seen_servers=frozenset(seen),
-        own_servers=frozenset(own),
-        seen_scopes=frozenset(seen_scopes),
-        own_scopes=frozenset(name for name, owner in owners.items() if owner in own),
-        is_sqlite=session.get_bind().dialect.name == "sqlite",
-    )
-
-
 def criteria_of(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa: ANN401 - an option
     """Return the option of a query by which it finds the rows with a condition alone."""
     return with_loader_criteria(kind, condition, include_aliases=True)
 
 
-def _find_few(session: Session, query: Select[Any], most: int) -> tuple[str, ...] | None:
-    found = session.scalars(query.limit(most + 1)).all()
-    return tuple(sorted(set(found))) if len(found) <= most else None
+def _options(conditions: Mapping[type[Any], ColumnElement[bool]]) -> tuple[Any, ...]:
+    return tuple(criteria_of(kind, each) for kind, each in conditions.items())
 
 
 def _only(names: Iterable[str], seen: AbstractSet[str]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ _MAXIMUM_BYTES = 60_000
 _CLIENTS = 100_000
 #: The one that has a scope of its own.
 _RARE = 42
+_A_WHILE_AGO = f"{datetime.now(UTC) - timedelta(days=90):%Y-%m-%dT%H:%M:%SZ}"
 #: Less than 0.1 s on a free core; this machine is shared with other tests.
 _BOUND_SECONDS = 0.4
 #: PostgreSQL's time is that of the clock: the least of some counts.
@@ -134,10 +135,14 @@ def _require_small_and_quick(console: ConsoleSite) -> None:
     for caller in (of_server, of_rare, of_office):
         with console.acting_as(caller):
             _measure(console, (("/clients?q=zzz", ""), ("/clients", "client-"), ("/apis", "")))
-            _measure(console, (("/audit", ""), ("/clients?state=disabled", "")))
+            _measure(console, (("/audit", ""), ("/clients?state=disabled", ""), ("/", "")))
+            _measure(console, ((f"/clients?unused_since={_A_WHILE_AGO}", ""),))
+    with console.acting_as(of_rare):
+        _measure(console, (("/apis/api?id=rare", "client-000042"),))
 
 
 _PAGES = (
+    ("/", ""),
     ("/clients", "client-000000"),
     ("/clients?q=system 777", "client-000777"),
     ("/clients?q=district", "client-000000"),

@@ -1,0 +1,50 @@
+"""Read what is within limits."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.clients.models import Client, ResourceServer
+from authz_server.operations.id_lists import is_sqlite
+from authz_server.operations.permissions import Limits
+from authz_server.operations.reach import Reach
+from authz_server.scopes.models import Scope
+
+
+def load_reach(session: Session, limits: Limits) -> Reach:
+    """Return what is within limits.
+
+    Args:
+        session: a session that is not narrowed.
+        limits: the limits of a caller.
+    """
+    servers, organisations = limits.resource_servers, limits.organisations
+    found = session.execute(select(Client.id, Client.organisation).join(ResourceServer))
+    named = {
+        each: organisation for each, organisation in found if servers is None or each in servers
+    }
+    own = {
+        each
+        for each, organisation in named.items()
+        if organisations is None or organisation in organisations
+    }
+    seen = own | {each for each, organisation in named.items() if not organisation}
+    owned = session.execute(select(Scope.name, Scope.resource_server_id))
+    owners = {name: owner for name, owner in owned}  # noqa: C416 - typed rows
+    seen_scopes = {
+        name
+        for name, owner in owners.items()
+        if owner in seen or (owner is None and servers is None)
+    }
+    if organisations is not None and servers is None:
+        query = select(Client.allowed_scopes).where(
+            Client.kind == "client", Client.organisation.in_(organisations)
+        )
+        seen_scopes |= {name for names in session.scalars(query) for name in names}
+    return Reach(
+        limits=limits,
+        seen_servers=frozenset(seen),
+        own_servers=frozenset(own),
+        seen_scopes=frozenset(seen_scopes),
+        own_scopes=frozenset(name for name, owner in owners.items() if owner in own),
+        is_sqlite=is_sqlite(session),
+    )
