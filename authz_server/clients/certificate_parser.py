@@ -1,6 +1,7 @@
 """Read X.509 certificates, and the names by which clients are registered (RFC 8705, 2.1.2)."""
 
 import hashlib
+import re
 import unicodedata
 from base64 import urlsafe_b64encode
 from functools import lru_cache
@@ -55,6 +56,8 @@ _NAMES: dict[str, ObjectIdentifier] = {
 }
 #: Types whose equality rule ignores case (RFC 4519; RFC 2985 for addresses).
 _WITHOUT_CASE = frozenset(oid.dotted_string for oid in _NAMES.values())
+#: An attribute of a name as text: commas and plus signs with a backslash belong to it.
+_ATTRIBUTE = re.compile(r"(?:\\.|[^\\,+])+", re.DOTALL)
 _LOWER = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 # Some are no ValueError; a test run turns the library's warnings into errors.
@@ -130,7 +133,7 @@ def parse_name(text: str) -> DistinguishedName:
         ValueError: the text is malformed or empty, or has a value in hexadecimal.
     """
     # A value behind "#" is BER, whose text depends on the type of the string.
-    if "=#" in text:
+    if any(part.partition("=")[2].startswith("#") for part in _ATTRIBUTE.findall(text)):
         raise ValueError("write values as text, not in hexadecimal")
     try:
         name = x509.Name.from_rfc4514_string(text, _NAMES)

@@ -91,7 +91,7 @@ class Issuer:
         if token.header["alg"] not in self.settings.algorithms:
             raise TokenRefusedError("assertion_algorithm")
         subject, issuer = claims.get("sub"), claims.get("iss")
-        if not _is_text(subject) or ("iss" in claims and not _is_text(issuer)):
+        if not is_text(subject) or ("iss" in claims and not is_text(issuer)):
             raise TokenRefusedError("assertion_malformed")
         if self.settings.is_spiffe:
             if trust_domain(subject) != self.settings.issuer:
@@ -239,7 +239,8 @@ def parse_bundle(document: bytes) -> ForeignKeys:
     return parse_published_key_set(json.dumps({"keys": of_tokens}).encode())
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """Return whether a claim is a printable text of a usual length."""
     return isinstance(value, str) and 0 < len(value) <= MAXIMUM_CHARACTERS and value.isprintable()
 
 

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from authz_server.clients.cache import ClientCache
-from authz_server.clients.issuers import RegisteredIssuers, trust_domain
+from authz_server.clients.issuers import (
+    MAXIMUM_CHARACTERS,
+    RegisteredIssuers,
+    is_text,
+    trust_domain,
+)
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.authorization_details import Detail
@@ -160,8 +165,8 @@ class PresentedTokens:
         if self._directory.find(subject) is not None:
             # Resource servers would take the subject for that client.
             raise TokenRefusedError("its subject is the id of a client of this server")
-        if not isinstance(jti, str):
-            raise TokenRefusedError("its jti is not a text")
+        if not isinstance(jti, str) or len(jti) > MAXIMUM_CHARACTERS:
+            raise TokenRefusedError("its jti is not a text, or too long")
         return VerifiedToken(
             subject=subject,
             issuer=issuer.settings.issuer,
@@ -215,7 +220,8 @@ def _find_actor(claims: Mapping[str, Any], issuer: str) -> Mapping[str, Any] | N
         if actor is None or not _ACTOR_MEMBERS.issuperset(actor) or len(actors) == MAXIMUM_ACTORS:
             raise TokenRefusedError("its act has other members, or too many actors")
         names = {"iss": actor.get("iss", issuer), "sub": actor.get("sub")}
-        if not all(isinstance(each, str) and each.isprintable() for each in names.values()):
+        if not all(map(is_text, names.values())):
+            # The new token has these names too, and still has to fit into a header.
             raise TokenRefusedError("its act names no party")
         actors.append(names)
         inner = actor

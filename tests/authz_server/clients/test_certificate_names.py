@@ -86,6 +86,13 @@ def test_a_null_byte_and_other_controls_are_part_of_the_value():
         assert not has_subject(certificate(name), "CN=payer")
 
 
+@pytest.mark.parametrize("value", ["a=#b", "=#", "a,b=#c", "a+b=#c", " #a ", '"a" <b>; c\\'])
+def test_the_subject_as_the_server_shows_it_can_be_registered(value):
+    """RFC 4514, 2.4: an equals sign, and a number sign after it, stand in a value as they are."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, value)])
+    assert has_subject(certificate(name), certificate(name).subject)
+
+
 def test_types_of_one_rdn_have_no_order():
     found = certificate("CN=payer+UID=17,C=KE")
     assert has_subject(found, "UID=17+CN=payer,C=KE")
@@ -170,6 +177,7 @@ def test_exactly_one_name_is_registered():
                 "CN=payer, C=KE",
                 "CN=payer,",
                 "CN=#0C0161",
+                "C=KE+CN=#0C0161",
                 "XYZ=a",
                 "C=KEN",
                 7,
