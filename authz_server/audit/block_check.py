@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NamedTuple, TypeVar
 
-from sqlalchemy import func, select
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.blocks import hash_block, hash_record, time_of
+from authz_server.audit.blocks import hash_block, hash_record, microseconds_of, time_of
 from authz_server.audit.chain import NO_HASH
 from authz_server.audit.findings import (
     MAXIMUM_FINDINGS,
@@ -27,6 +29,21 @@ from keys.errors import TokenRefusedError
 _UNSIGNED = timedelta(hours=1)
 #: A purge compares with the clock of another machine.
 _SLACK = timedelta(minutes=10)
+#: Who writes to the database may store what no column of its type holds: SQLite takes any text.
+_UNREADABLE = (ValueError, TypeError, OverflowError)
+_EARLIEST = microseconds_of(datetime(1, 1, 1, tzinfo=UTC))
+_LATEST = microseconds_of(datetime(9999, 12, 31, tzinfo=UTC))
+
+
+Row = TypeVar("Row", AuditBlock, AuditRecord)
+
+
+class _Listed(NamedTuple):
+    """A record of a block."""
+
+    record_id: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    hash: str
+    microseconds: Annotated[int, Meta(ge=_EARLIEST, le=_LATEST)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +109,17 @@ class BlockCheck:
         last = 0
         while True:
             require_time()
-            query = select(AuditBlock).where(AuditBlock.number > last).order_by(AuditBlock.number)
-            block = self._session.scalars(query.limit(1)).first()
-            if block is None:
+            number = self._session.scalar(
+                select(func.min(AuditBlock.number)).where(AuditBlock.number > last)
+            )
+            if number is None:
                 break
-            self._check_block(block, known)
-            last = block.number
+            blocks = self._load(select(AuditBlock).where(AuditBlock.number == number))
+            if blocks:
+                self._check_block(blocks[0], known)
+            else:
+                self._find("changed", f"block {number}", "it cannot be read")
+            last = number
             self._session.expunge_all()
         self._require_end(known)
         self._require_signature()
@@ -153,16 +175,47 @@ class BlockCheck:
         self._last = block
         if block.hash != hash_block(block.previous_hash, block.number, block.records):
             self._find("changed", place, "it does not have its recorded hash")
-        self._check_records(block)
+        try:
+            listed = msgspec.convert(block.records, list[_Listed])
+        except msgspec.ValidationError:
+            self._find("changed", place, "it does not list records")
+        else:
+            # The time is not part of the hash, and tells whether what is missing was swept.
+            latest = max((each.microseconds for each in listed), default=None)
+            if latest != microseconds_of(block.last_at):
+                self._find("changed", place, "its time is not that of its latest record")
+            self._check_records(block, listed)
         self._note_signature(block, known.get(block.number))
 
-    def _check_records(self, block: AuditBlock) -> None:
-        listed: Sequence[Any] = block.records
-        query = select(AuditRecord).where(AuditRecord.id.in_([each[0] for each in listed]))
-        rows = {row.id: row for row in self._session.scalars(query)}
-        hashes = {each[1] for each in listed}
+    def _load(self, query: Select[Row]) -> list[Row] | None:
+        """Return the rows; None: one of them cannot be read."""
+        try:
+            return list(self._session.scalars(query))
+        except _UNREADABLE:
+            return None
+
+    def _load_records(self, listed: Sequence[_Listed]) -> Mapping[int, AuditRecord | None]:
+        """Return the listed records that are there, by their id; None for an unreadable one."""
+        ids = [each.record_id for each in listed]
+        query = select(AuditRecord)
+        rows = self._load(query.where(AuditRecord.id.in_(ids)))
+        if rows is not None:
+            return {row.id: row for row in rows}
+        found: dict[int, AuditRecord | None] = {}
+        for record_id in ids:
+            one = self._load(query.where(AuditRecord.id == record_id))
+            if one is None or one:
+                found[record_id] = one[0] if one else None
+        return found
+
+    def _check_records(self, block: AuditBlock, listed: Sequence[_Listed]) -> None:
+        rows = self._load_records(listed)
+        hashes = {each.hash for each in listed}
         for record_id, recorded_hash, microseconds in listed:
             row, place = rows.get(record_id), f"record {record_id}"
+            if row is None and record_id in rows:
+                self._find("changed", place, "it cannot be read")
+                continue
             if row is None:
                 self._find_missing(place, record_id, time_of(microseconds))
                 continue

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 
 from authz_server.audit import blocks
 from authz_server.audit.block_check import BlockCheck
@@ -148,8 +148,17 @@ def test_several_nodes_seal_at_once_and_each_record_once(database):
             "cut off",
             "block 2",
         ),
+        (
+            [
+                delete(AuditRecord).where(AuditRecord.id <= 4),
+                delete(AuditBlock).where(AuditBlock.number == 1),
+                update(AuditBlock).where(AuditBlock.number == 2).values(last_at=NOW - 90 * DAY),
+            ],
+            "changed",
+            "block 2",
+        ),
     ],
-    ids="actor time detail removed tail swapped block first hash cut".split(),  # noqa: SIM905
+    ids="actor time detail removed tail swapped block first hash cut swept".split(),  # noqa: SIM905
 )
 def test_each_kind_of_tampering_is_named(database, checkpoints, statements, fault, place):
     record(database, *([DAY] * 10))
@@ -161,6 +170,38 @@ def test_each_kind_of_tampering_is_named(database, checkpoints, statements, faul
     assert faults(database, checkpoints=held) == []
     change(database, *statements)
     assert faults(database, checkpoints=held)[0] == (fault, place)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [["x"], [[1]], [[1, 2, 3]], [[1, "a", 2**62]], [[2**70, "a", 1]], {"a": 1}, 5, None],
+    ids=repr,
+)
+def test_a_block_that_lists_no_records_is_changed(database, listed):
+    """Whatever it lists instead: a verification that fails would name no place."""
+    record(database, *([DAY] * 6))
+    seal_records(database, NOW)
+    change(database, update(AuditBlock).where(AuditBlock.number == 2).values(records=listed))
+    assert ("changed", "block 2") in faults(database)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "place"),
+    [
+        ("audit_block", "records", "block 1"),
+        ("audit_block", "last_at", "block 1"),
+        ("audit_record", "detail", "record 1"),
+        ("audit_record", "at", "record 1"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_changed(sqlite_url, table, column, place):
+    """SQLite stores any text in any column."""
+    with attached(sqlite_url) as database:
+        record(database, DAY, DAY)
+        seal_records(database, NOW)
+        with database.transaction() as session:
+            session.execute(text(f"UPDATE {table} SET {column} = 'x' WHERE rowid = 1"))  # noqa: S608
+        assert faults(database)[0] == ("changed", place)
 
 
 def test_a_record_that_claims_to_be_sealed_is_inserted(database):
