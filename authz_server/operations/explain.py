@@ -79,11 +79,13 @@ def explain_request(  # noqa: PLR0913 - the parts of a request, by name
         known = ", ".join(services.method_names.names)
         raise InvalidChangeError(f"--method: use one of {known}.")
     services.feed.poll()
+    # RFC 6749, 3.2: a parameter without a value is treated as if it were omitted.
+    resources = tuple(filter(None, resources))
     try:
         client = _authenticate(services, client_id, address, method)
         if not client.check_grant_type(CLIENT_CREDENTIALS):
             raise OAuthError("grant_type_not_allowed", client_id=client_id)  # noqa: TRY301
-        decided = services.rules.decide(client, CLIENT_CREDENTIALS, scope, tuple(resources))
+        decided = services.rules.decide(client, CLIENT_CREDENTIALS, scope, resources)
         decided = _limit(services, client, decided)
         if services.plugins.decides:
             decision = decision_of(decided, address or "", method or "")

@@ -58,6 +58,14 @@ def test_a_granted_request_is_explained_by_its_token(protocol: Protocol):
     assert found.conditions == ()
 
 
+def test_parameters_without_a_value_are_absent(protocol: Protocol):
+    """As at the endpoint (RFC 6749, 3.2)."""
+    found = explained(protocol, protocol.new_client(), scope="", resources=[""])
+    assert (found.granted, found.scope) == (True, "mapper/link")
+    several = ["", RESOURCE_SERVERS["mapper"], ""]
+    assert explained(protocol, protocol.new_client(), resources=several).granted
+
+
 def test_conditions_that_are_not_judged_are_named(protocol: Protocol):
     """A budget is not counted, and a proof is not made."""
     client = protocol.new_client(
