@@ -244,6 +244,9 @@ class Connection(asyncio.Protocol):
             self.phase = Phase.BODY
             self.deadline = front.now + front.body_seconds
             front.body_begun(self)
+            # Once, and after the responses to earlier messages.
+            if message.waits and message.fault is None:
+                self.transport.write(_CONTINUE)
         if message.fault is not None:
             self._refuse(message.fault)
         elif self._received > MAXIMUM_HEADER_BYTES + _CHUNK_OVERHEAD * message.maximum_bytes:
@@ -278,9 +281,7 @@ class Connection(asyncio.Protocol):
             request.headers = headers = read_fields(message.fields)
             request.path, request.query = read_target(message, headers)
             message.maximum_bytes = self._front.body_limit(self, request)
-            waits = read_framing(message, headers, message.maximum_bytes)
-            if waits and self.phase is not Phase.ANSWERING:
-                self.transport.write(_CONTINUE)
+            message.waits = read_framing(message, headers, message.maximum_bytes)
         except OAuthError as fault:
             message.fault = fault
             message.keep_alive = False

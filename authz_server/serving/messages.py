@@ -53,6 +53,7 @@ class Message:
         "request",
         "size",
         "target",
+        "waits",
     )
 
     def __init__(self) -> None:
@@ -66,6 +67,8 @@ class Message:
         self.request: Request | None = None
         self.keep_alive = False
         self.old = False
+        # Whether its sender expects 100 (Continue) before the body.
+        self.waits = False
         # The encoded header, and the size of the message, if it can be repeated.
         self.head = b""
         self.size = 0

@@ -12,6 +12,13 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
 FORM = b"grant_type=client_credentials&scope=a"
 GET = b"GET /somewhere HTTP/1.1\r\nHost: localhost\r\n"
 BODY_LIMIT = 20_000
+UPGRADES = {
+    # As Java's HttpClient sends the first request of each connection.
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    b"Upgrade: h2c\r\nUser-Agent: Java-http-client/21\r\n",
+    "websocket": b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n",
+    "tls": b"Upgrade: TLS/1.2, HTTP/1.1\r\nConnection: Upgrade\r\n",
+}
 
 
 @pytest.fixture(scope="module", params=LOOPS)
@@ -261,6 +268,32 @@ def test_a_sender_that_waits_to_be_asked_for_its_body_is_asked(site, framing):
         assert json.loads(connection.receive().body)["body"] == FORM.decode()
 
 
+def test_a_body_is_asked_for_once(site):
+    """With a wish for another protocol, as Java's HttpClient sends it, too. Case I100."""
+    headers, body = SOUND["length"](FORM)
+    with site.connect() as connection:
+        for wish in (b"", *UPGRADES.values()):
+            connection.send(HEAD + wish + headers + b"Expect: 100-continue\r\n\r\n")
+            assert connection.receive_interim() == 100
+            connection.send(body)
+            assert connection.receive_interim() == 200
+            assert json.loads(connection.receive().body)["body"] == FORM.decode()
+
+
+def test_a_body_is_asked_for_after_the_answers_before_it(site):
+    """Case I100."""
+    headers, body = SOUND["length"](FORM)
+    earlier = HEAD + b"Content-Length: 0\r\n\r\n"
+    with site.connect() as connection:
+        connection.send(earlier * 3 + HEAD + headers + b"Expect: 100-continue\r\n\r\n")
+        for _ in range(3):
+            assert connection.receive_interim() == 200
+            connection.receive()
+        assert connection.receive_interim() == 100
+        connection.send(body)
+        assert json.loads(connection.receive().body)["body"] == FORM.decode()
+
+
 def test_nothing_is_asked_for_where_no_body_is_welcome(site):
     """Case I102."""
     large = HEAD + b"Content-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"
@@ -278,15 +311,6 @@ def test_an_unknown_expectation_is_refused(site):
     """Case I103."""
     data = HEAD + b"Expect: tea\r\n" + length(FORM) + b"\r\n" + FORM
     assert refusal(site, data) == (417, "expectation_unknown")
-
-
-UPGRADES = {
-    # As Java's HttpClient sends the first request of each connection.
-    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
-    b"Upgrade: h2c\r\nUser-Agent: Java-http-client/21\r\n",
-    "websocket": b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n",
-    "tls": b"Upgrade: TLS/1.2, HTTP/1.1\r\nConnection: Upgrade\r\n",
-}
 
 
 @pytest.mark.parametrize("name", UPGRADES)
