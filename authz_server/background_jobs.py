@@ -281,9 +281,11 @@ class Maintenance:
         self._repeat(jobs, min(self._key_refresh_seconds, self._tick_seconds) / 2)
 
     def _tick(self) -> None:
-        """Run a rotation tick, unless the clock has leapt."""
+        """Run a rotation tick; while the clock has leapt, only follow withdrawals."""
         if self.purge.clock_is_trusted():
             self._duties.tick()
+        else:
+            self._duties.withdraw()
 
     def _repeat(
         self,

@@ -230,6 +230,7 @@ class ServerServices(Services):
             timing=keys.timing(),
             notify=self.notify,
             readiness=StandbyReadiness(self.database, keys, self.clock),
+            limit=self.purge.limit,
         )
         return KeyDuties(
             database=self.database,

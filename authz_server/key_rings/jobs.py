@@ -119,10 +119,21 @@ class KeyDuties:
             ClockOffError: this machine's clock is off; nothing was changed.
             KeysError: the last error of any ring; the other rings were processed.
         """
+        self._on_every_ring(self._rotator.tick)
+
+    def withdraw(self) -> None:
+        """Follow withdrawals at the backend of every ring, which need no clock.
+
+        Raises:
+            KeysError: the last error of any ring; the other rings were processed.
+        """
+        self._on_every_ring(self._rotator.withdraw)
+
+    def _on_every_ring(self, act: Callable[..., object]) -> None:
         failure: KeysError | None = None
         for ring in self._key_rings.ring_names():
             try:
-                self._rotator.tick(ring, actor=SERVER)
+                act(ring, actor=SERVER)
             except ClockOffError:
                 raise  # applies to every ring, and the alarm was raised
             except StoreUnavailable as error:

@@ -111,6 +111,14 @@ class Purge:
         """Return whether the clock is free of leaps; see :meth:`check_clock`."""
         return self._guard is None or self.check_clock().trusted
 
+    def limit(self, now: datetime) -> datetime:
+        """Return ``now``; after a leap of the clock, at most the time that has certainly passed."""
+        guard = self._guard
+        if guard is None:
+            return now
+        check = _patiently(lambda: self._check_clock(guard))
+        return now if check.trusted else min(now, check.reached)
+
     def run(self, is_stopped: Callable[[], bool] = bool) -> Purged:
         """Delete everything that is due.
 

@@ -76,6 +76,8 @@ class Rotator:
         readiness: returns the consumers that have not fetched a ring's standby.
         require_steady: raises ClockOffError if the time is unreliable for another reason than an
             offset from the store's.
+        limit: returns the latest time up to the given one that has certainly passed, for the orders
+            that need no clock.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -89,6 +91,7 @@ class Rotator:
         notify: Notify = ignore,
         readiness: Callable[[RingSnapshot], Readiness] | None = None,
         require_steady: Callable[[], None] = lambda: None,
+        limit: Callable[[datetime], datetime] = lambda now: now,
     ) -> None:
         self._store = store
         self._timing = timing
@@ -102,6 +105,7 @@ class Rotator:
             notify=notify,
             readiness=readiness or (lambda _: Readiness()),
             require_steady=require_steady,
+            limit=limit,
         )
         self._alarmed: dict[str, frozenset[tuple[str, str]]] = {}
 
@@ -118,7 +122,7 @@ class Rotator:
         try:
             outcome = self._carry_out(ring, actor, plan_tick)
         except ClockOffError:
-            self._withdraw(ring, actor)
+            self.withdraw(ring, actor)
             raise
         self._raise_alarms(ring, outcome.plan.alarms)
         if outcome.plan.create:
@@ -160,8 +164,13 @@ class Rotator:
 
     # ------------------------------------------------------------------------- by the clock
 
-    def _withdraw(self, ring: str, actor: str) -> None:
-        """Follow withdrawals at the backend, which need no clock."""
+    def withdraw(self, ring: str, actor: str) -> None:
+        """Follow withdrawals at the backend, which need no clock.
+
+        Raises:
+            OrderRefusedError: there is no such ring.
+            StoreUnavailable: the store cannot be read or written.
+        """
         outcome = self._carry_out(ring, actor, plan_withdrawal, needs_clock=False)
         for alarm in outcome.plan.alarms if outcome.written else ():
             self._notify(alarm)

@@ -141,6 +141,7 @@ class StateReader:
         notify: receives observations, outages and the alarm ``clock.off``.
         readiness: returns the consumers that have not fetched a ring's standby.
         require_steady: raises ClockOffError if the time is unreliable for another reason.
+        limit: returns the latest time up to the given one that has certainly passed.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -154,6 +155,7 @@ class StateReader:
         notify: Notify,
         readiness: Callable[[RingSnapshot], Readiness],
         require_steady: Callable[[], None],
+        limit: Callable[[datetime], datetime],
     ) -> None:
         self._store = store
         self._backends = dict(backends)
@@ -163,6 +165,7 @@ class StateReader:
         self._notify = notify
         self._readiness = readiness
         self._require_steady = require_steady
+        self._limit = limit
         self._node_clock = NodeClock(store, clock, timing.clock_tolerance_seconds, notify)
 
     def observe(
@@ -190,7 +193,9 @@ class StateReader:
             now = self._node_clock.require_now(ring.changed_at)
             self._require_steady()
         else:
-            now = self._node_clock.measure_now()
+            # A successor that is due by a clock that leapt ahead signs nothing once it is set back.
+            latest = self._node_clock.measure_now()
+            now = max(self._limit(latest), min(latest, ring.changed_at or latest))
         backend = self._backends.get(ring.backend_uri)
         rules = self._rules.get(name)
         return ObservedState(

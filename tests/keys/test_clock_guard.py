@@ -214,6 +214,14 @@ def test_what_people_withdraw_in_the_vault_is_followed(world, offset):
     assert world.states() == [S.REVOKED, S.ACTIVE, S.PUBLISHED]
 
 
+def test_what_people_withdraw_is_followed_by_itself(world):
+    """A clock that leapt plans nothing else."""
+    world.backend.verify_floor["ring"] = 2
+    world.clock.advance(2 * DAY)
+    world.rotator.withdraw("ring", actor="server")
+    assert world.states() == [S.REVOKED, S.PUBLISHED]
+
+
 @pytest.mark.parametrize("offset", OFFSETS)
 def test_no_first_key_is_made(offset):
     clock = FakeClock()

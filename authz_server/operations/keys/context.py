@@ -226,6 +226,7 @@ def make_context(  # noqa: PLR0913 - its parts, by name
         readiness=StandbyReadiness(services.database, settings.keys, services.clock),
         # Without changes, the state of the clock is not recorded either.
         require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
+        limit=(lambda now: now) if looking else services.purge.limit,
     )
     return KeyContext(services, backends, rotator, notices, notify, logins.identity, actor)
 

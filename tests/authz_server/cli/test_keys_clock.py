@@ -1,10 +1,16 @@
 """Commands on a machine whose clock is off the database's."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.orm import Session
 
+from authz_server.assembly.operator import operator_services
+from authz_server.key_rings.models import KeyRing, SigningKeyRow
+from authz_server.settings import load_settings
+from keys.lifecycle.rules import find_active_key
 from support.settings_file import write_settings
 
 HOUR = 3_600
@@ -132,3 +138,24 @@ def test_a_clock_that_leapt_moves_no_ring_by_a_command(leapt, order, tmp_path):
 
 def test_an_emergency_is_carried_out_by_a_clock_that_leapt(leapt):
     leapt.must("keys", "revoke", versions(leapt, "active")[0], "--reason", "x")
+
+
+@pytest.mark.parametrize("stop", ["revoke", "taint"])
+def test_the_successor_signs_when_the_clock_is_set_back(leapt, stop):
+    """Case Q223: it takes over when the time has certainly come, not in two hours."""
+    engine = create_engine(leapt.database_url)
+    with Session(engine) as session, session.begin():
+        for ring in session.scalars(select(KeyRing)):
+            ring.changed_at -= timedelta(hours=3)
+        for key in session.scalars(select(SigningKeyRow)):
+            key.published_at -= timedelta(hours=3)
+            key.activate_at -= timedelta(hours=3)
+    engine.dispose()
+    leapt.must("keys", stop, versions(leapt, "active")[0], "--reason", "x")
+    with operator_services(load_settings(leapt.config)) as services:
+        (ring,) = services.key_store.load_rings(services.clock())
+    right = datetime.now(UTC) - timedelta(hours=2)
+    signer = find_active_key(ring.keys, right)
+    assert signer is not None
+    assert signer.activate_at > right - timedelta(minutes=2)
+    assert ring.changed_at <= right
