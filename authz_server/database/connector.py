@@ -33,6 +33,9 @@ _SYNCHRONOUS_COMMIT = (
     "CASE WHEN current_setting('synchronous_commit') = 'remote_apply'"
     " THEN 'remote_apply' ELSE 'on' END"
 )
+# A pooler without a reset query lends the session of another client, whose prepared statements have
+# the names of ours.
+_FORGET = "DISCARD ALL"
 # libpq's messages when no server accepts writes.
 _NOT_WRITABLE = ("session is read-only", "server is in hot standby mode")
 _REPLICA = (
@@ -73,6 +76,7 @@ class PostgresConnector:
         try:
             _require_utf8(connection)
             connection.autocommit = True
+            connection.execute(_FORGET)
             query = self.session_query(connection.info.server_version)
             row = connection.execute(query).fetchone()
             self._require_primary(row)

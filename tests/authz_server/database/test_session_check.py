@@ -20,9 +20,12 @@ def test_a_database_without_a_pooler_passes(postgresql_url):
     require_session(connector(postgresql_url).open)
 
 
-def test_a_pooler_by_session_passes_and_serves(postgresql, postgresql_url):
-    """Case P208. Case P205."""
-    with pgbouncer(postgresql, postgresql_url, "session") as url:
+@pytest.mark.parametrize("settings", [{}, {"server_reset_query": ""}], ids=["reset", "kept"])
+def test_a_pooler_by_session_passes_and_serves(postgresql, postgresql_url, settings):
+    """Case P208. Case P205: also one that lends what the client before left in its session."""
+    with pgbouncer(postgresql, postgresql_url, "session", **settings) as url:
+        for _ in range(2):
+            _ask_often(url)
         require_session(connector(url).open)
         with attached(url) as database:
             for _ in range(8):  # more often than a statement runs before it is prepared
@@ -31,6 +34,18 @@ def test_a_pooler_by_session_passes_and_serves(postgresql, postgresql_url):
                 ) == (0,)
                 with database.reading() as session:
                     assert session.execute(text("SHOW statement_timeout")).scalar() == "2s"
+
+
+def _ask_often(url: str) -> None:
+    """Leave prepared statements of the driver and of the prepared queries in the session."""
+    with attached(url) as database:
+        for _ in range(8):
+            assert database.prepared_queries.fetch_one(
+                "SELECT value FROM revision WHERE id = ?", "1"
+            ) == (0,)
+            with database.reading() as session:
+                session.execute(text("SET search_path = public"))
+                session.execute(text("SELECT value FROM revision"))
 
 
 @pytest.mark.parametrize(
