@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from authz_server.database.connector import PostgresConnector
-from authz_server.database.schema import SchemaState, read_schema
+from authz_server.database.schema import SchemaError, SchemaState, read_schema, require_tables
 from authz_server.database.session_check import require_session
 from authz_server.database.sqlite import open_to_others
 from authz_server.settings.database import DatabaseSettings
@@ -39,8 +39,16 @@ def check_database(settings: DatabaseSettings) -> DatabaseReport:
         require_session(connector.open)
         warnings = _server_warnings(connector)
     schema = read_schema(settings)
-    problems = [schema.explain()]
+    problems = [schema.explain() or _find_unreadable(settings)]
     return DatabaseReport(schema, tuple(filter(None, problems)), tuple(filter(None, warnings)))
+
+
+def _find_unreadable(settings: DatabaseSettings) -> str:
+    try:
+        require_tables(settings)
+    except SchemaError as error:
+        return str(error)
+    return ""
 
 
 def _server_warnings(connector: PostgresConnector) -> list[str]:

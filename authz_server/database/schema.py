@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, false, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 
+from authz_server.database.errors import describe_failure
 from authz_server.database.orm import Database, open_database
 from authz_server.database.sqlite import find_file
 from authz_server.errors import OperatorError
@@ -115,6 +117,46 @@ def require_schema(settings: DatabaseSettings, *, is_patient: bool = True) -> No
     """
     if sentence := read_schema(settings, is_patient=is_patient).explain():
         raise SchemaError(sentence)
+
+
+def require_tables(settings: DatabaseSettings) -> None:
+    """Raise unless each table of this release can be read, with each of its columns.
+
+    The revision alone does not show what a restored copy lacks, or what a role may not read.
+
+    Args:
+        settings: name the database; its schema is that of this release.
+
+    Raises:
+        SchemaError: a table or a column is missing, or may not be read.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    with opened_database(settings) as database, database.engine.connect() as connection:
+        for table in database.metadata.tables.values():
+            try:
+                connection.execute(select(table).where(false()))
+            except DBAPIError as error:
+                connection.rollback()
+                if _is_locked(error):  # by a migration or a backup: the table is there
+                    continue
+                if not _is_of_schema(error):
+                    raise
+                raise SchemaError(
+                    f"The table {table.name} of {_name(settings)} cannot be read: "
+                    f"{describe_failure(error)}. Restore a whole backup, or grant the server's "
+                    "role SELECT, INSERT, UPDATE and DELETE on all tables."
+                ) from error
+
+
+def _is_locked(error: DBAPIError) -> bool:
+    # PostgreSQL, appendix A: statement_timeout and lock_timeout.
+    return getattr(error.orig, "sqlstate", None) in {"57014", "55P03"}
+
+
+def _is_of_schema(error: DBAPIError) -> bool:
+    # PostgreSQL, appendix A: class 42 is about names and access.
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state.startswith("42") or getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
 
 
 def upgrade_database(settings: DatabaseSettings) -> None:

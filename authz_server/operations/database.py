@@ -73,7 +73,7 @@ def check(settings: Settings) -> DatabaseReport:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or has no room for a change.
     """
     report = check_database(settings.database)
-    if report.schema.is_current:
+    if not report.problems:
         with opened_database(settings.database) as database:
             with database.reading() as session:
                 require_not_restored(session, settings.audit.destination)

@@ -17,7 +17,7 @@ from authz_server.clients.counters.opening import open_redis
 from authz_server.clients.counters.shared import StoreError
 from authz_server.clients.peppers import count_secrets, require_own_pepper
 from authz_server.database.errors import describe_failure, find_sentence, with_driver_error
-from authz_server.database.schema import opened_database, require_schema
+from authz_server.database.schema import opened_database, require_schema, require_tables
 from authz_server.errors import OAuthError, OperatorError
 from authz_server.logs import redact
 from authz_server.operations.group_roles import GroupRoles
@@ -51,7 +51,7 @@ def require_prepared(settings: Settings) -> None:
 
     Raises:
         StartError: keys are missing or cannot be decrypted.
-        SchemaError: the schema has another revision.
+        SchemaError: the schema has another revision, or a table cannot be read.
         SettingsError: the audit file cannot be written, or the server's own certificate or its
             authorities of clients cannot be used.
         KeysError: a key backend cannot be used.
@@ -251,6 +251,7 @@ def _check_database(settings: Settings) -> None:
 
         require_session(PostgresConnector(settings.database).open)
     require_schema(settings.database)
+    require_tables(settings.database)
 
 
 def _check_keys(settings: Settings) -> None:
