@@ -76,7 +76,12 @@ def read_query(request: Request, kind: type[Struct]) -> Struct:
         raise Problem("invalid-request", "A parameter was sent more than once.")
     if not all(value.isprintable() for value in values.values()):
         raise Problem("invalid-request", "A parameter holds a control character.")
-    return _convert(values, kind, "invalid-request", strict=False)
+    converted = _convert(values, kind, "invalid-request", strict=False)
+    for name in values:
+        # The conversion takes the text null for an absent value: a filter would be left out.
+        if getattr(converted, name) is None:
+            raise Problem("invalid-request", "It has no value.", members={"field": name})
+    return converted
 
 
 def read_segment(text: str) -> str:

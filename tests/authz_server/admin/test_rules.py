@@ -226,6 +226,20 @@ def test_a_malformed_query_is_refused(site, query):
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "/changes?state=null",
+        "/audit?since=NULL",
+        "/clients?unused_since=null",
+        "/reports/owners?limit=Null",
+    ],
+)
+def test_the_text_null_is_no_absent_filter(site, path):
+    """The list would be that of another question."""
+    require_problem(site.get(path), 400, "invalid-request")
+
+
+@pytest.mark.parametrize(
     ("body", "status", "name"),
     [
         (b"", 422, "invalid-value"),
