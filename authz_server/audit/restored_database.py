@@ -36,6 +36,8 @@ _DELAY = timedelta(minutes=10)
 #: The row of a machine whose clock is off is dated otherwise than its record, by up to this time.
 _CLOCKS_DIFFER = timedelta(days=1)
 _FIRST_ID = 1
+#: Records of changes have it; those of tokens, which are most of a file, do not.
+_OF_CHANGES = b'"actor"'
 # The field with the subject of the row, whose action is the record's, or the event itself.
 _SUBJECT_OF_ACTION = {
     "client.changed": "client_id",
@@ -180,17 +182,18 @@ def _latest_changes(path: Path) -> Iterator[RecordedChange]:
             while end > first:
                 begin = max(first, end - _BLOCK_BYTES)
                 file.seek(begin)
-                lines = (file.read(end - begin) + rest).split(b"\n")
+                block = file.read(end - begin) + rest
                 end = begin
                 # The first line may begin in the block before.
-                rest = lines.pop(0) if begin else b""
-                yield from filter(None, map(_read_change, reversed(lines)))
+                rest, _, lines = block.partition(b"\n") if begin else (b"", b"", block)
+                if _OF_CHANGES in lines:
+                    yield from filter(None, map(_read_change, reversed(lines.split(b"\n"))))
     except OSError:
         return
 
 
 def _read_change(line: bytes) -> RecordedChange | None:
-    if b'"actor"' not in line:
+    if _OF_CHANGES not in line:
         return None
     try:
         record = json.loads(line)

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, delete, select
 from sqlalchemy.orm import Session
 
+from authz_server.audit import restored_database
 from authz_server.audit.restored_database import RestoredDatabaseError, RestoreReadiness
 from authz_server.audit.sink import AuditRecord
 from authz_server.database.schema import opened_database
@@ -158,6 +159,21 @@ def test_tokens_however_many_hide_nothing(installation):
         file.writelines(issued for _ in range(50_000))
     installation.restore()
     assert "client.disabled of payer" in cli.refused("db", "check")
+
+
+@pytest.mark.parametrize("size", [1, 50, 499, 100_000])
+def test_every_change_is_read_wherever_a_block_ends(tmp_path, monkeypatch, size):
+    """Case Q224."""
+    monkeypatch.setattr(restored_database, "_BLOCK_BYTES", size)
+    file = tmp_path / "audit.jsonl"
+    for ending in ("\n", ""):
+        records = (
+            f'{{"time":"2026-01-01T00:00:0{n}.000Z","event":"token.revoked","actor":"a","jti":"{n}"}}'
+            for n in range(9)
+        )
+        file.write_text("\n".join(records) + ending)
+        found = restored_database._latest_changes(file)  # noqa: SLF001 - as it reads
+        assert [change.subject for change in found] == [*"876543210"]
 
 
 def test_the_same_change_made_again_is_missed(installation):
