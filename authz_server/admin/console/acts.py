@@ -84,6 +84,15 @@ def _apis(_: Values) -> str:
     return "/apis"
 
 
+def _stop(values: Values) -> str:
+    """Return the page of what a stop concerns."""
+    subject = values.get("subject")
+    return {
+        "client": link("/clients/client", id=subject),
+        "resource-server": link("/apis/api", id=subject),
+    }.get(values.get("kind", ""), "/apis")
+
+
 def _changes(_: Values) -> str:
     return "/changes"
 
@@ -252,9 +261,9 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
         item=f"{_SECRETS}/{{}}", names=("id", "secret"), back=_client, body=lambda _: None,
         is_grave=True),
     Act(name="stop-set", permission="tokens:revoke", path="/stops", names=("kind", "subject"),
-        back=_apis, asks_reason=True, body=_stopped, is_grave=True),
+        back=_stop, asks_reason=True, body=_stopped, is_grave=True),
     Act(name="stop-lift", permission="tokens:revoke", path=f"{_STOP}/lift", item=_STOP,
-        names=("kind", "subject"), back=_apis, asks_reason=True, body=_reason_only),
+        names=("kind", "subject"), back=_stop, asks_reason=True, body=_reason_only),
     Act(name="programme-define", permission="scopes:write", path="/programmes", names=(),
         back=_apis, body=_programme,
         fields=(Field(name="name", required=True), Field(name="scopes", kind="lines"),

@@ -106,7 +106,7 @@ class Console:
         app.register_blueprint(blueprint)
 
     def _act(self, name: str) -> Response:
-        screen = _screen_of(name)
+        screen = _screen_of(name, request.args.get("kind", ""))
         return self._answering(screen, lambda view: show_act(view, name))()
 
     def _answering(self, screen: str, page: Page) -> Callable[[], Response]:
@@ -181,7 +181,10 @@ def _read_static(name: str) -> tuple[bytes, str]:
     return content, sha256(content).hexdigest()[:16]
 
 
-def _screen_of(act: str) -> str:
+def _screen_of(act: str, kind: str) -> str:
+    """Return the screen of an act; that of a stop depends on the kind of what it stops."""
+    if act in {"stop-set", "stop-lift"} and kind == "client":
+        return "clients"
     nouns = {"client": "clients", "secret": "clients", "ring": "keys", "key": "keys"}
     further = {"stop": "apis", "scope": "apis", "programme": "apis", "token": "tokens"}
     people = {"operator": "operators", "passkey": "operators"}

@@ -38,7 +38,11 @@ def show(view: View) -> Response:
         filters={name: view.arguments.get(name, "") for name in (*FILTERS, *_TIMES, "of")},
         searched=page if "files" in page else None,
         may_search=_may_search(view),
-        question={name: view.arguments.get(name, "") for name in ("who", "moment")},
+        question={
+            "who": view.arguments.get("who", ""),
+            # Of a moment of today, the hour alone is left to enter.
+            "moment": view.arguments.get("moment", "") or f"{view.now:%Y-%m-%dT%H:%M:00}",
+        },
         answer=_answer(view),
         scopes=[each["name"] for each in view.desk.every("/scopes", "scopes:read")],
         chain=view.desk.get("/audit/verify") if "verify" in view.arguments else None,
