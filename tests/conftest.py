@@ -8,6 +8,7 @@ pytest_plugins = [
     "support.run",
     "support.authorities",
     "support.databases",
+    "support.compiled_statements",
     "support.entry_points",
     "support.database_clock",
     "support.not_run",
