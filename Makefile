@@ -5,8 +5,9 @@
 #   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make coverage    the branches that the tests of the three packages cover; fails below the floor in pyproject.toml
 #   make acceptance  the commands of README and documents, typed as printed; the packages, their installation and the build
-#                    stage of the image; compose; the other WSGI servers; the console in Chromium; the demonstration of key
-#                    rotation; Spring Security and Kafka with the printed settings (apt install maven)
+#                    stage of the image; compose; the other WSGI servers; the console in Chromium and with many clients;
+#                    generated requests in numbers; the demonstration of key rotation; Spring Security and Kafka with the
+#                    printed settings (apt install maven)
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
 #                    in dist/verifier/: wheel and sdist of authz-verifier
@@ -110,9 +111,13 @@ test: $(STAMPS)/test
 coverage: $(STAMPS)/test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov tests/authz_server tests/keys tests/plugins $(ARGS)
 
+# With few generated requests in `make test`.
+SEARCHES := tests/protocol/test_fuzz.py tests/protocol/test_openapi.py tests/authz_server/admin/test_generated_requests.py
+
 .PHONY: acceptance
 acceptance: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance tests/servers $(ARGS)
+	@FUZZ_REQUESTS=20000 OPENAPI_EXAMPLES=15 ADMIN_API_EXAMPLES=5 \
+	  $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance tests/servers $(SEARCHES) $(ARGS)
 
 .PHONY: faults
 faults: $(STAMPS)/test

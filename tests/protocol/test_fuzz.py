@@ -15,7 +15,7 @@ from support.protocol import ENDPOINTS, FORM_TYPE, running_protocol
 from support.wsgi import RawAnswer, RawRequest, call
 
 CHUNKS = 5
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "20000")) // CHUNKS
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "4000")) // CHUNKS
 SEED = os.environ.get("FUZZ_SEED", "1")
 DOCUMENTS = (
     "/.well-known/jwks.json",

@@ -26,8 +26,8 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-#: For each route and each kind of request.
-EXAMPLES = int(os.environ.get("ADMIN_API_EXAMPLES", "5"))
+#: For each route and each kind of request; more in `make acceptance`.
+EXAMPLES = int(os.environ.get("ADMIN_API_EXAMPLES", "2"))
 #: ``sqlite`` or ``postgresql``.
 DIALECT = os.environ.get("ADMIN_API_DATABASE", "sqlite")
 #: Values that exist, where a path would otherwise never lead to an item.
