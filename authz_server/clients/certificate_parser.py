@@ -15,6 +15,7 @@ from authz_server.clients.certificates import (
     DistinguishedName,
     normalise_email,
 )
+from keys.errors import KeysError
 from keys.jose.jwk import public_jwk, thumbprint
 from keys.jose.signatures import PublicKey
 
@@ -112,9 +113,9 @@ def key_thumbprint_of(der: bytes) -> str:
     """
     try:
         key = x509.load_der_x509_certificate(der).public_key()
-    except _UNREADABLE:
+        return thumbprint(public_jwk(key)) if isinstance(key, PublicKey) else ""
+    except (*_UNREADABLE, KeysError):
         return ""
-    return thumbprint(public_jwk(key)) if isinstance(key, PublicKey) else ""
 
 
 @lru_cache(_CACHED_NAMES)

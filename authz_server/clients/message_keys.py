@@ -97,7 +97,10 @@ def _thumbprint_of_pem(text: str) -> dict[str, str]:
         raise InvalidChangeError(f"{_FIELD}: the PEM cannot be read ({error})") from None
     if not isinstance(key, PublicKey):
         raise InvalidChangeError(f"{_FIELD}: the key is not one for signatures")
-    return {JKT: _thumbprint_of_jwk(public_jwk(key))}
+    try:
+        return {JKT: _thumbprint_of_jwk(public_jwk(key))}
+    except KeysError as error:
+        raise InvalidChangeError(f"{_FIELD}: {error}") from None
 
 
 def _thumbprint_of_jwk(jwk: Mapping[str, object]) -> str:

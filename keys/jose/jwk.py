@@ -23,9 +23,17 @@ PUBLIC_MEMBERS: Mapping[str, tuple[str, ...]] = {
 
 
 def public_jwk(key: PrivateKey | PublicKey) -> dict[str, str]:
-    """Return the public half of ``key`` as a JWK, with the members of its type only."""
+    """Return the public half of ``key`` as a JWK, with the members of its type only.
+
+    Raises:
+        KeysError: its curve has no name in JWKs.
+    """
     public = key if isinstance(key, PublicKey) else key.public_key()
-    members: dict[str, str] = JWK.from_pyca(public).export_public(as_dict=True)
+    try:
+        members: dict[str, str] = JWK.from_pyca(public).export_public(as_dict=True)
+    except (JWException, KeyError, ValueError) as error:
+        # The library looks the curve up.
+        raise KeysError("a key has an unsupported curve") from error
     return {name: members[name] for name in PUBLIC_MEMBERS[members["kty"]]}
 
 

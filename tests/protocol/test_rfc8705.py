@@ -8,6 +8,7 @@ import ssl
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from authz_server.endpoints import refusals
 from support.client_certificates import ClientAuthority, header_value, self_signed
@@ -84,6 +85,16 @@ def test_a_registered_key_authenticates_with_any_certificate_of_it(mtls):
     for key in (SELF, self_signed("CN=renewed", key=SELF.key)):
         assert ask(mtls, "token", "by-key", key).status_code == 200
     require_refusal(ask(mtls, "token", "by-key", self_signed()), 401, "invalid_client")
+
+
+@pytest.mark.parametrize("curve", [ec.SECP224R1(), ec.SECP256K1(), ec.BrainpoolP256R1()])
+def test_a_certificate_with_a_key_of_another_curve_is_refused(mtls, endpoint, curve):
+    """JWKs have no name for some curves, so that no registered key can have them. Case A16."""
+    other = self_signed(SUBJECT, key=ec.generate_private_key(curve))
+    for client_id in ("self-signed", "self-signed-bound"):
+        answer = ask(mtls, endpoint, client_id, other)
+        require_refusal(answer, 401, "invalid_client", endpoint)
+        assert cause_of(mtls) == "certificate_wrong"
 
 
 def test_a_certificate_without_a_verified_chain_is_refused(mtls, endpoint):

@@ -82,6 +82,14 @@ EXCHANGE_PEM = (
     .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     .decode()
 )
+#: JWKs have no name for the first curve, and the server takes no keys of the second.
+OTHER_CURVES_PEM = [
+    ec.generate_private_key(curve)
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+    for curve in (ec.SECP224R1(), ec.SECP256K1())
+]
 PRIVATE_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
@@ -108,6 +116,7 @@ PRIVATE_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption(
         {"kty": "OKP", "crv": "Ed25519"},
         PRIVATE_PEM,
         EXCHANGE_PEM,
+        *OTHER_CURVES_PEM,
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
     ],

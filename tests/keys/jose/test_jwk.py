@@ -32,6 +32,14 @@ def test_a_generated_key_is_public_readable_and_its_own(alg):
     assert load_public_key(jwk, alg) == private.public_key()
 
 
+@pytest.mark.parametrize("curve", [ec.SECP192R1(), ec.SECP224R1()], ids=lambda each: each.name)
+def test_a_key_of_a_curve_without_a_name_in_jwks_is_refused(curve):
+    private = ec.generate_private_key(curve)
+    for key in (private, private.public_key()):
+        with pytest.raises(KeysError, match="unsupported curve"):
+            public_jwk(key)
+
+
 KEYS = {
     "EC P-256": ec.generate_private_key(ec.SECP256R1()),
     "EC P-384": ec.generate_private_key(ec.SECP384R1()),
