@@ -211,6 +211,11 @@ def _new_operator(values: Values) -> dict[str, Any]:
     return {"name": values.get("name", "").strip(), "roles": read_roles(values.get("roles", ""))}
 
 
+def _changed_operator(values: Values) -> dict[str, Any]:
+    """Return the roles; a form without the field does not take them all away."""
+    return {"roles": read_roles(values["roles"])} if "roles" in values else {}
+
+
 _NAMES = (
     Field(name="name", required=True, member="name"),
     Field(name="organisation", member="organisation"),
@@ -298,7 +303,7 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
         is_shown=True),
     Act(name="operator-edit", permission="operators:write", method="PATCH", path=_OPERATOR,
         item=_OPERATOR, names=("operator",), back=_operator, fields=(_ROLES,),
-        body=lambda values: {"roles": read_roles(values["roles"])}),
+        body=_changed_operator),
     Act(name="operator-enrol", permission="operators:write", path=f"{_OPERATOR}/enrolments",
         names=("operator",), back=_operator, is_shown=True),
     Act(name="operator-log-out", permission="operators:write", path=f"{_OPERATOR}/log-out",

@@ -46,6 +46,15 @@ def test_a_plan_changes_nothing_and_its_confirmation_does(console, client_id):
     assert record["actor"] == "operator:ada via console"
 
 
+@pytest.mark.parametrize("act", ACTS.values(), ids=lambda act: act.name)
+def test_a_form_that_lacks_its_fields_is_refused(console, act, caplog):
+    """As one of an older page may be: it is no fault of the server."""
+    form = {**dict.fromkeys(act.names, "missing"), "csrf_token": CSRF}
+    answer = console.post(f"/act/{act.name}", form)
+    assert answer.status_code < 500, answer.text
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
 def test_a_form_of_another_site_changes_nothing(console, client_id):
     """The token of the session is required, whatever else the form has."""
     action, fields = read_form(console.page(f"/act/client-disable?id={client_id}"))
@@ -131,6 +140,42 @@ def test_the_extent_of_a_stop_is_shown_before_it_is_set(console):
     assert "A stop is in force:" not in console.page("/clients/client?id=treasury")
 
 
+@pytest.mark.parametrize(
+    ("kind", "subject", "page"),
+    [
+        ("client", "treasury", "/clients/client?id=treasury"),
+        ("resource-server", "mapper", "/apis/api?id=mapper"),
+        ("scope", "disburse", "/apis"),
+    ],
+)
+def test_a_stop_leads_back_to_what_it_stops(console, kind, subject, page):
+    """Set and lifted; the page of a client says what comes next."""
+    address = f"kind={kind}&subject={subject}"
+    text = console.page(f"/act/stop-set?{address}")
+    screen = "Clients" if kind == "client" else "APIs and scopes"
+    assert f'aria-current="page">{screen}<' in text
+    stopped = console.send_form(text, reason="a leak").headers["Location"]
+    lead = "?" if page == "/apis" else "&"
+    assert stopped == f"{page}{lead}done=stop-set"
+    text = console.page(stopped)
+    assert ("What comes next: give it a new secret or key" in text) == (kind == "client")
+    assert ("Has its secret or its key leaked?" in text) is False
+    assert ('href="/clients/client?id=treasury"><code>' in console.page("/apis")) == (
+        kind == "client"
+    )
+    lifted = console.confirm(f"/act/stop-lift?{address}", reason="over").headers["Location"]
+    assert lifted == f"{page}{lead}done=stop-lift"
+    told = "Has its secret or its key leaked? Choose Stop" in console.page(page)
+    assert told == (kind == "client")
+
+
+def test_the_question_about_a_moment_begins_with_the_present_one(console):
+    """In UTC, so that the hour alone is left to enter; an asked moment stays."""
+    assert f'value="{console.site.clock():%Y-%m-%dT%H:}' in console.page("/audit")
+    asked = console.page("/audit?who=mapper/link&moment=2026-01-01T14:05")
+    assert 'value="2026-01-01T14:05"' in asked
+
+
 def test_a_leaked_client_is_stopped(console, client_id):
     """Disable with its tokens, revoke all, end the secret: each from the page of the client."""
     text = console.page(f"/clients/client?id={client_id}")
@@ -152,10 +197,14 @@ def test_a_key_is_rotated_after_its_plan(console):
     ring = console.site.get("/rings").json["items"][0]["name"]
     page = console.page(f"/act/ring-rotate?ring={ring}")
     assert "Steps" in page
+    assert "Version 2 signs from" in page
+    assert "Until then the present key signs." in page
     keys = len(console.site.get(f"/rings/{ring}/keys").json["items"])
     done = console.send_form(page, reason="yearly")
     assert done.status_code == 200
     assert "The order is carried out." in done.text
+    assert "Version 2 signs from" in done.text
+    assert "Nothing else is left to do here." in done.text
     assert len(console.site.get(f"/rings/{ring}/keys").json["items"]) == keys + 1
     assert console.confirm(f"/act/ring-freeze?ring={ring}", reason="audit").status_code == 200
     assert console.confirm(f"/act/ring-unfreeze?ring={ring}", reason="over").status_code == 200
