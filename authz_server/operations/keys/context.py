@@ -15,6 +15,7 @@ from authz_server.key_rings.backends import Role, open_backends, ring_rules
 from authz_server.key_rings.standby import StandbyReadiness
 from authz_server.key_rings.vaults import TOKEN_VARIABLE, Identity, vault_accesses
 from authz_server.settings import Settings, SettingsError
+from authz_server.tokens.purging import Purge
 from keys.backend import KeyBackend
 from keys.backends.vault.settings import VaultAccess
 from keys.errors import ClockOffError
@@ -216,6 +217,12 @@ def make_context(  # noqa: PLR0913 - its parts, by name
             logins.accesses,
             notify,
         )
+    limit: Callable[[datetime], datetime] = services.purge.limit
+    if looking:
+        # Without changes, the state of the clock is not recorded either.
+        limit = _leave
+    elif role == "order":
+        limit = _PassedTime(services.purge)
     rotator = Rotator(
         store=services.key_store,
         backends=backends,
@@ -224,11 +231,29 @@ def make_context(  # noqa: PLR0913 - its parts, by name
         timing=settings.keys.timing(),
         notify=notify,
         readiness=StandbyReadiness(services.database, settings.keys, services.clock),
-        # Without changes, the state of the clock is not recorded either.
         require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
-        limit=(lambda now: now) if looking else services.purge.limit,
+        limit=limit,
     )
     return KeyContext(services, backends, rotator, notices, notify, logins.identity, actor)
+
+
+def _leave(now: datetime) -> datetime:
+    return now
+
+
+class _PassedTime:
+    """Limits times of an order to what has certainly passed; a leap of the clock is one alarm."""
+
+    def __init__(self, purge: Purge) -> None:
+        self._purge = purge
+        self._is_checked = False
+
+    def __call__(self, now: datetime) -> datetime:
+        """Return ``now``, or the latest time that has certainly passed."""
+        if not self._is_checked:
+            self._is_checked = True
+            self._purge.check_clock()
+        return self._purge.limit(now)
 
 
 def require_steady_clock(services: Services) -> None:

@@ -141,7 +141,7 @@ def test_an_emergency_is_carried_out_by_a_clock_that_leapt(leapt):
 
 
 @pytest.mark.parametrize("stop", ["revoke", "taint"])
-def test_the_successor_signs_when_the_clock_is_set_back(leapt, stop):
+def test_the_successor_signs_when_the_clock_is_set_back(leapt, stop, tmp_path):
     """Case Q223: it takes over when the time has certainly come, not in two hours."""
     engine = create_engine(leapt.database_url)
     with Session(engine) as session, session.begin():
@@ -152,6 +152,7 @@ def test_the_successor_signs_when_the_clock_is_set_back(leapt, stop):
             key.activate_at -= timedelta(hours=3)
     engine.dispose()
     leapt.must("keys", stop, versions(leapt, "active")[0], "--reason", "x")
+    assert alarms(tmp_path) == ["clock.leapt"]
     with operator_services(load_settings(leapt.config)) as services:
         (ring,) = services.key_store.load_rings(services.clock())
     right = datetime.now(UTC) - timedelta(hours=2)
