@@ -13,6 +13,7 @@ from ssl import SSLContext
 from authz_server.audit.events import RequestRefused
 from authz_server.audit.notifier import Notify
 from authz_server.endpoints.access_log import AccessLog
+from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorResponses, as_refusal
 from authz_server.endpoints.protocol import ProtocolEndpoint
 from authz_server.endpoints.request import Request
@@ -57,6 +58,7 @@ class FrontParts:
         senders: limits connections.
         errors: renders the refusal of a message that reaches no endpoint.
         notify: passes an event on; raises if it cannot be recorded.
+        addresses: finds the address of the client behind trusted proxies.
         each_tick: called several times a second.
         access_log: gets a line for each response; None for no log.
         resources: the resources that have other methods than POST.
@@ -71,6 +73,7 @@ class FrontParts:
     senders: Senders
     errors: ErrorResponses
     notify: Notify
+    addresses: ClientAddressReader
     each_tick: Callable[[], None]
     access_log: AccessLog | None = None
     resources: Resources = NO_RESOURCES
@@ -305,6 +308,8 @@ class WorkerFront:
         self._parts.senders.begin_body(connection, connection.sender)
 
     def _tick(self) -> None:
+        # First, so that no fault ends the deadlines.
+        self._loop.call_later(TICK_SECONDS, self._tick)
         self.now = self._loop.time()
         self.date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
         self._refusal = self._overloaded.encode(self.date).split(_ID_TO_COME.encode())
@@ -315,7 +320,6 @@ class WorkerFront:
             self._parts.notify(RequestsShed(self._sheds))
             self._sheds = 0
         self._parts.each_tick()
-        self._loop.call_later(TICK_SECONDS, self._tick)
 
     # ----------------------------------------------------------------------------- requests
 
@@ -363,7 +367,7 @@ class WorkerFront:
             self._parts.notify(
                 RequestRefused(
                     request_id=request_id,
-                    source_address=connection.peer,
+                    source_address=self._find_address(connection, request),
                     error=fault.error,
                     reason=fault.reason,
                 )
@@ -371,6 +375,11 @@ class WorkerFront:
         except OAuthError as unrecorded:
             fault = unrecorded
         connection.answer(self._parts.errors.render(fault, request or Request("", ""), request_id))
+
+    def _find_address(self, connection: Connection, request: Request | None) -> str:
+        with suppress(OAuthError):
+            return self._parts.addresses.read(request) if request else connection.peer
+        return connection.peer
 
     async def _respond(self, connection: Connection, request: Request) -> None:
         try:

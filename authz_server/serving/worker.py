@@ -232,6 +232,7 @@ def build_front(
         ),
         errors=app.errors or ErrorResponses(server.retry_after_seconds),
         notify=services.notify,
+        addresses=addresses,
         each_tick=each_tick,
         access_log=app.access_log,
         shares=shares,

@@ -55,6 +55,7 @@ class WorkerSite:
         held: how many requests to ``/held`` have begun.
         records: the events of refused messages that reached none.
         gate: lets the requests to ``/held`` go on.
+        each_tick: called several times a second.
         front: the front, whose deadlines may be changed.
     """
 
@@ -80,6 +81,7 @@ class WorkerSite:
         self.shed = []
         self.records: list[Any] = []
         self.gate = threading.Event()
+        self.each_tick: Callable[[], None] = lambda: None
         self._errors = ErrorResponses(self._settings.retry_after_seconds)
         self._thread = threading.Thread(target=self.loop.run_forever, name="site", daemon=True)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1_024)
@@ -159,7 +161,8 @@ class WorkerSite:
             senders=self._senders,
             errors=self._errors,
             notify=Notifier(self._find_receivers).notify,
-            each_tick=lambda: None,
+            addresses=proxies,
+            each_tick=self._act_each_tick,
             access_log=self._access_log,
             shares=self._shares,
             larger_bodies=self._larger_bodies,
@@ -173,6 +176,9 @@ class WorkerSite:
         if kind is RequestsShed:
             return (lambda event: self.shed.append(event.number),)
         return (self.records.append,)
+
+    def _act_each_tick(self) -> None:
+        self.each_tick()
 
     def answer(self, request: Request) -> Answer:
         """Note the request and return what it held, or the refusal of its fault."""

@@ -53,6 +53,20 @@ def seconds_until_end(connection: RawConnection) -> float:
     return time.monotonic() - began
 
 
+def test_a_fault_of_what_runs_beside_them_ends_no_deadline(site, caplog):
+    """Case I101."""
+
+    def fail() -> None:
+        raise OSError("no space left")
+
+    site.each_tick = fail
+    time.sleep(SHORT)
+    site.front.header_seconds = SHORT
+    with site.connect() as connection:
+        assert SHORT / 2 < seconds_until_end(connection) < SHORT + LATE
+    assert "no space left" in caplog.text
+
+
 def test_a_connection_that_stays_silent_is_closed_without_an_answer(site):
     """Case I101."""
     site.front.header_seconds = SHORT
