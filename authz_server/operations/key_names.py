@@ -53,7 +53,10 @@ def find_kid(rings: Sequence[RingSnapshot], named: str, choose: ChooseKey | None
 def require_chosen(ring: str, kid: str | None) -> str:
     """Return the id of the key that the name of a ring identifies; OrderRefusedError for None."""
     if kid is None:
-        raise OrderRefusedError(f"the ring {ring!r} has no such key; {_LIST}")
+        raise OrderRefusedError(
+            f"the name of the ring {ring!r} stands for no key now: name one by its id, "
+            f"or as {ring}:VERSION; {_LIST}"
+        )
     return kid
 
 

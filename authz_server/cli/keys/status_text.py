@@ -37,10 +37,11 @@ def print_status(report: RingReport) -> None:
     status = report.status
     plain = not _has_unicode(console)
 
-    def show(line: str, style: str = "") -> None:
-        console.print(Text(_printable(line, console), style=style))
+    def show(*lines: str, style: str = "") -> None:
+        for line in lines:
+            console.print(Text(_printable(line, console), style=style))
 
-    show(_headline(status), "bold")
+    show(*_headline(status), style="bold")
     for label, lines in facts_of(status):
         folded = [part for line in lines for part in _folded(line)]
         for number, line in enumerate(folded):
@@ -56,8 +57,7 @@ def print_status(report: RingReport) -> None:
     console.print()
     for line in _history(status):
         show(_cut(_printable(line, console), plain=plain))
-    for line in warnings(status):
-        show(line, "bold red")
+    show(*warnings(status), style="bold red")
     console.print()
 
 
@@ -77,13 +77,14 @@ def _has_unicode(console: Console) -> bool:
     return console.encoding.lower().replace("-", "").startswith("utf")
 
 
-def _headline(status: RingStatus) -> str:
+def _headline(status: RingStatus) -> list[str]:
     drive = status.drive or "none: the ring is not in the settings"
     frozen = ", FROZEN" if status.frozen else ""
-    return (
+    line = (
         f"{status.ring}  {status.algorithm}  {status.backend}  "
         f"driven by {drive}, epoch {status.epoch}{frozen}"
     )
+    return wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def facts_of(status: RingStatus) -> Iterator[tuple[str, list[str]]]:

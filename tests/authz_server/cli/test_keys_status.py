@@ -63,6 +63,29 @@ def test_the_state_fits_a_terminal_of_80_columns(keyed):
     assert "█" in signing
 
 
+def test_the_longest_name_of_a_ring_fits_80_columns_and_is_whole(cli, tmp_path):
+    ring = "r" + "x" * 38 + "z"
+    rings = {"es256": {"algorithm": "ES256"}, ring: {"algorithm": "ES256"}}
+    cli.config = write_settings(tmp_path, cli.database_url, {"keys": {"rings": rings}})
+    cli.must("keys", "init")
+    cli.must("keys", "freeze", ring, "--reason", "a reason")
+    shown = cli.must("keys", "status", ring).splitlines()
+    assert shown[0].startswith(f"{ring}  ES256")
+    assert shown[1].endswith("FROZEN")
+    assert max(map(len, shown)) <= 80
+
+
+def test_a_ring_without_a_key_that_signs_is_said_to_have_none(cli, tmp_path):
+    """A leaked key may be the first of a new ring, which is published before it signs."""
+    rings = {"es256": {"algorithm": "ES256"}, "new": {"algorithm": "ES256"}}
+    cli.must("keys", "init")
+    cli.config = write_settings(tmp_path, cli.database_url, {"keys": {"rings": rings}})
+    cli.must("keys", "init")
+    refused = cli.refused("keys", "revoke", "new", "--reason", "leaked", "--yes")
+    assert "new:VERSION" in refused
+    cli.must("keys", "revoke", "new:1", "--reason", "leaked", "--yes")
+
+
 def test_looking_changes_nothing(keyed):
     before = keyed.json("keys", "list"), keyed.audit_records()
     keyed.must("keys", "status")
