@@ -87,7 +87,7 @@ class SelfCheck:
         except TimeoutError:
             return f"keys: {_NO_ANSWER}"
         except Exception as fault:  # noqa: BLE001 - any exception prevents signing
-            return f"keys: {redact(describe_failure(fault))}"
+            return f"keys: {_describe(fault)}"
         return found
 
     async def _find_audit_problem(self) -> str:
@@ -100,6 +100,8 @@ class SelfCheck:
             return f"audit: {_NO_ANSWER}"
         except AuditUnavailable as fault:
             return fault.detail
+        except Exception as fault:  # noqa: BLE001 - any exception prevents records
+            return f"audit: {_describe(fault)}"
         return ""
 
     async def _find_room_problem(self) -> str:
@@ -120,7 +122,13 @@ class SelfCheck:
             reason = await probe.ask()
         except TimeoutError:
             reason = _NO_ANSWER
+        except Exception as fault:  # noqa: BLE001 - it is reported, and the next report comes
+            reason = _describe(fault)
         return f"{name}: {reason}" if reason else ""
+
+
+def _describe(fault: Exception) -> str:
+    return redact(describe_failure(fault))
 
 
 class _Probe:

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn, Protocol
 
+import msgspec
+
 from authz_server.serving.private_files import open_private_file
 from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.worker import STANDARD_INPUT, Order, run
@@ -122,7 +124,10 @@ class Worker:
     unread: bytes = b""
 
     def read_reports(self) -> None:
-        """Read the reports that have come; keep the last."""
+        """Read the reports that have come; keep the last.
+
+        A report is torn where the pipe is full. It counts as one without content.
+        """
         try:
             read = os.read(self.report, 65_536)
         except OSError:
@@ -130,7 +135,8 @@ class Worker:
         *lines, self.unread = (self.unread + read).split(b"\n")
         if lines:
             self.reported_at = time.monotonic()
-            self.latest = read_report(lines[-1])
+            with suppress(msgspec.MsgspecError):
+                self.latest = read_report(lines[-1])
 
     def is_silent(self, now: float) -> bool:
         """Return whether it has served and sends no more reports; ``now``: the monotonic clock."""

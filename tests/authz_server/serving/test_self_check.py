@@ -49,6 +49,23 @@ def test_faults_at_once_take_the_time_of_one():
     assert asyncio.run(act()) == Report()
 
 
+def test_a_check_that_fails_is_reported_as_a_failure():
+    """And the reports go on."""
+
+    def fail() -> str:
+        raise MemoryError("no more")
+
+    async def act() -> list[Report]:
+        every = dict.fromkeys(("keys", "audit", "room", "counters"), fail)
+        async with checking(**every) as (check, _):
+            return [await check.check() for _ in range(2)]
+
+    first, second = asyncio.run(act())
+    assert first == second
+    names = [each.partition(":")[0] for each in (*first.failed, *first.degraded)]
+    assert names == ["audit", "keys", "database", "shared_counts"], first
+
+
 def test_a_check_that_hangs_is_reported_at_once_until_it_returns(monkeypatch):
     monkeypatch.setattr(self_check, "CHECK_SECONDS", 0.5)
     released, calls = threading.Event(), []

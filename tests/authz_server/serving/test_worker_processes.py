@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from authz_server.serving.worker_processes import may_fork
+from authz_server.serving.self_check import Report
+from authz_server.serving.worker_processes import Worker, may_fork
 from support.databases import copied_database
 from support.edge import ServerFixture, running_edge
 
@@ -31,6 +33,25 @@ threading.Thread(target=ends.wait).start()
 print(alone, may_fork())
 ends.set()
 """
+
+
+def test_a_torn_report_leaves_the_last_one_in_force():
+    """A worker writes without waiting, so that the pipe may end in a part of a report."""
+    reading, writing = os.pipe()
+    worker = Worker(SimpleNamespace(stdin=None), reading, 0.0)
+    whole = Report(failed=("keys: none",))
+    for written in (whole.encode(), whole.encode()[:9] + whole.encode(), b"\xff\n", b"[1]\n"):
+        worker.reported_at = 0.0
+        os.write(writing, written)
+        worker.read_reports()
+        assert worker.latest == whole
+        assert worker.reported_at > 0
+    os.write(writing, Report().encode())
+    worker.read_reports()
+    assert worker.latest == Report()
+    os.close(writing)
+    worker.close()
+
 
 PLUGINS = {
     "enabled": ["claims_mapper", "scope_array"],
