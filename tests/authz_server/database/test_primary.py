@@ -135,9 +135,11 @@ def _replica_once():
     return lambda _connection: next(answers, False)
 
 
-def test_a_server_that_takes_no_writes_loses_every_connection(steady_pair):
-    """Case Q221: SQLSTATE 25006."""
+def test_a_server_that_takes_no_writes_loses_every_connection(steady_pair, monkeypatch):
+    """Case Q221: SQLSTATE 25006 alone, no check in between."""
     pair = steady_pair
+    monkeypatch.setattr(primary, "CHECK_SECONDS", 3_600.0)
+    monkeypatch.setattr(primary, "LOOK_SECONDS", 3_600.0)
     before = value_in(pair)
     with attached(pair.first.url(pair.name)) as database:
         assert (ask_pool(database), ask_prepared(database)) == (before, before)
