@@ -273,9 +273,15 @@ def require_files(
 
 
 def require_present(key: str, name: str) -> None:
-    """Refuse a missing file or folder; skip an empty name."""
-    if name and _find_status(key, name) is None:
+    """Refuse a missing file or folder, and a pipe or socket; skip an empty name.
+
+    Without a writer, opening a pipe takes for ever.
+    """
+    status = _find_status(key, name) if name else None
+    if name and status is None:
         refuse(key, f"{name} does not exist")
+    if status is not None and (stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
+        refuse(key, f"{name} is not a file")
 
 
 def require_private(key: str, name: str, remedy: str = "") -> None:

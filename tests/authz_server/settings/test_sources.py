@@ -141,3 +141,31 @@ key = { file = "pepper" }
     assert views["plugins.settings.policy.credentials.key"] == "(set)"
     missing = more.replace('"pepper"', '"missing"')
     assert refusal(tmp_path, more=missing).key == "plugins.settings.policy.credentials.key"
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        (
+            "[server]\ntls_certificate = 'pipe'\ntls_private_key = 'x'",
+            "server.tls_certificate",
+        ),
+        (
+            "[server]\ntls_certificate = 'x'\ntls_private_key = 'pipe'",
+            "server.tls_private_key",
+        ),
+        ("[outbound]\nca_file = 'pipe'", "outbound.ca_file"),
+        (
+            "[issuers.one]\nissuer = 'https://a.example'\njwks_file = 'pipe'",
+            "issuers.one.jwks_file",
+        ),
+        ("[database]\nurl = 'postgresql:///a?sslrootcert=pipe'", "database.url: sslrootcert"),
+    ],
+)
+@pytest.mark.timeout(30)
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path, more, key):
+    """Opening it would wait for a writer, without a word."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (tmp_path / "x").touch(0o600)
+    error = refusal(tmp_path, more=more)
+    assert (error.key, error.problem) == (key, f"{tmp_path}/pipe is not a file")
