@@ -227,9 +227,33 @@ def test_a_leaked_client_is_found_and_stopped(browser, console, url):
         page.get_by_label("Reason").fill("secret found in a public repository")
         page.get_by_role("button", name="Stop it now").click()
         page.get_by_role("status").wait_for()
-        page.goto(f"{url}/clients/client?id={made['id']}")
+        assert f"/clients/client?id={made['id']}" in page.url
         assert page.get_by_text("A stop is in force:").is_visible()
+        assert page.get_by_text("What comes next: ").is_visible()
         assert visitor.problems == []
+
+
+@pytest.mark.usefixtures("module_database_url")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_an_urgent_task_needs_is_seen_without_scrolling(browser, ringed, scheme):
+    """To rotate, to ask who could, and to stop a client: on a screen of 1280 by 800."""
+    made = ringed.site.new_client("Leaked system")
+    rotated = next(each["name"] for each in ringed.site.get("/rings").json["items"])
+    seen = (
+        ("/keys", "link", "Rotate"),
+        (f"/act/ring-rotate?ring={rotated}", "button", "Rotate the keys"),
+        ("/audit", "button", "Ask"),
+        (f"/clients/client?id={made['id']}", "link", "Stop"),
+        (f"/act/stop-set?kind=client&subject={made['id']}", "button", "Stop it now"),
+    )
+    with serving(ringed) as address, visiting(browser) as visitor:
+        page = _log_in(visitor, address)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        for path, role, name in seen:
+            page.goto(f"{address}{path}")
+            box = page.get_by_role(role, name=name, exact=True).first.bounding_box()
+            assert box["y"] + box["height"] <= 800, path
 
 
 def test_who_could_and_who_did_is_answered(browser, console, url):

@@ -145,7 +145,7 @@ def test_the_extent_of_a_stop_is_shown_before_it_is_set(console):
     [
         ("client", "treasury", "/clients/client?id=treasury"),
         ("resource-server", "mapper", "/apis/api?id=mapper"),
-        ("scope", "disburse", "/apis"),
+        ("scope", "mapper/link", "/apis"),
     ],
 )
 def test_a_stop_leads_back_to_what_it_stops(console, kind, subject, page):
