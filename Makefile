@@ -2,12 +2,12 @@
 #
 #   make demo        a running server with a narrated run on loopback (ONCE=1: ends after the run)
 #   make demo-rotation   keys rotate in a real OpenBao under traffic, watched by verifiers (QUICK=1: a short run)
-#   make test        the whole suite on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
+#   make test        the tests on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make coverage    the branches that the tests of the three packages cover; fails below the floor in pyproject.toml
-#   make acceptance  the commands of README and documents, typed as printed; the packages, their installation and the build
-#                    stage of the image; compose; the other WSGI servers; the console in Chromium and with many clients;
-#                    generated requests in numbers; the demonstration of key rotation; Spring Security and Kafka with the
-#                    printed settings (apt install maven)
+#   make acceptance  what `make test` leaves out: the commands of README and documents, typed as printed; the packages, their
+#                    installation and the build stage of the image; compose; programs that others wrote, as clients and with
+#                    the printed settings, Spring and Kafka among them (apt install maven); other WSGI servers; the console in
+#                    Chromium and with many clients; generated requests in numbers; the demonstration of key rotation
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
 #                    in dist/verifier/: wheel and sdist of authz-verifier
@@ -117,7 +117,7 @@ SEARCHES := tests/protocol/test_fuzz.py tests/protocol/test_openapi.py tests/aut
 .PHONY: acceptance
 acceptance: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
 	@FUZZ_REQUESTS=20000 OPENAPI_EXAMPLES=15 ADMIN_API_EXAMPLES=5 \
-	  $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance tests/servers $(SEARCHES) $(ARGS)
+	  $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance tests/foreign tests/servers $(SEARCHES) $(ARGS)
 
 .PHONY: faults
 faults: $(STAMPS)/test
