@@ -201,7 +201,9 @@ def _read_change(line: bytes) -> RecordedChange | None:
         found = _row_of(record)
     except (ValueError, RecursionError, KeyError, TypeError):
         return None
-    return RecordedChange(at, *found) if found else None
+    if found is None or not all(isinstance(each, str) for each in found):
+        return None
+    return RecordedChange(at, *found)
 
 
 def _row_of(record: dict[str, Any]) -> tuple[str, str] | None:

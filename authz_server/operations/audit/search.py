@@ -219,8 +219,10 @@ def _read(line: bytes, source: str) -> TrailRecord | None:
     try:
         record = _decode(line)
         at = read_time(record)
-        event = str(record["event"])
+        event = record["event"]
     except (*UNREADABLE, KeyError, TypeError, ValueError):
+        return None
+    if not isinstance(event, str):
         return None
     client = str(record.get("client_id", ""))
     return TrailRecord(

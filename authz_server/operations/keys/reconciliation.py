@@ -185,9 +185,11 @@ def _signatures(records: Iterable[Path]) -> Iterator[tuple[datetime, dict[str, A
                 try:
                     record = json.loads(line)
                     at = read_time(record)
+                    is_signature = record["event"] in _EVENTS
                 except (ValueError, RecursionError, KeyError, TypeError):
                     continue
-                if record.get("event") in _EVENTS and record.get("backend_request_id"):
+                request_id = record.get("backend_request_id")
+                if is_signature and request_id and isinstance(request_id, str):
                     yield at, record
 
 

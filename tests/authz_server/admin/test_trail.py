@@ -1,5 +1,7 @@
 """The audit trail and the reports by the API."""
 
+import json
+
 import pytest
 
 from authz_server.admin.long_reads import LongReads
@@ -140,3 +142,18 @@ def test_one_long_reading_leaves_other_requests_alone(site):
     assert refused.value.headers == {"Retry-After": "7"}
     assert "authz-server audit" in refused.value.detail
     assert site.get("/audit/verify").status_code == 200
+
+
+@pytest.mark.parametrize("event", [[], {}, ["token.issued"], None, 5], ids=repr)
+@pytest.mark.parametrize("query", ["", "client=caller", "action=token."])
+def test_a_line_that_is_no_record_hides_no_other(site, event, query):
+    """Whoever can write to the file would otherwise end every search of it."""
+    site.new_token()
+    line = site.audit_path.read_text().splitlines()[-1]
+    altered = json.loads(line) | {"event": event, "jti": "altered"}
+    with site.audit_path.open("a") as file:
+        file.write(f"{json.dumps(altered)}\n")
+    answer = site.get(f"/audit/search?{query}")
+    assert answer.status_code == 200, answer.text
+    assert answer.json["items"]
+    assert "altered" not in answer.text

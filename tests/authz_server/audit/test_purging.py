@@ -1,5 +1,6 @@
 """Purging stored audit records: what is older than its days goes, and nothing else."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -127,5 +128,18 @@ def test_a_purged_change_is_not_missed_in_the_audit_file(database, tmp_path, age
     with database.reading() as session:
         assert find_missing_change(session, str(file)) is None
     assert purge_of(database).run().rows == 1
+    with database.reading() as session:
+        assert find_missing_change(session, str(file)) is None
+
+
+@pytest.mark.parametrize("member", ["event", "action", "client_id"])
+@pytest.mark.parametrize("value", [[], {}, None, 5], ids=repr)
+def test_a_line_that_is_no_change_is_not_missed(database, tmp_path, member, value):
+    """Readiness compares the file with the database, and does not fail by such a line."""
+    file = tmp_path / "audit.jsonl"
+    record(database, DAY)
+    line = {"time": f"{NOW:%Y-%m-%dT%H:%M:%S}.000Z", "event": "client.changed", "actor": "a"}
+    line |= {"action": "client.changed", "client_id": "c9"} | {member: value}
+    file.write_text(f"{json.dumps(line, separators=(',', ':'))}\n")
     with database.reading() as session:
         assert find_missing_change(session, str(file)) is None
