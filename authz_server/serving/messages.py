@@ -190,6 +190,9 @@ def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) 
     Raises:
         OAuthError: ``message_malformed``, ``body_too_large`` or ``expectation_unknown``.
     """
+    if message.old and "close" in headers.get("connection", "").lower():
+        # RFC 9112, 9.3: also beside "keep-alive", which the parser prefers in HTTP/1.0.
+        message.keep_alive = False
     coding = headers.get("transfer-encoding")
     if coding is not None and (message.old or coding.strip().lower() != "chunked"):
         raise OAuthError("message_malformed", "transfer coding")

@@ -229,6 +229,14 @@ def test_an_older_request_may_ask_to_keep_the_connection(site, field):
             assert (answer.status, answer.headers["connection"]) == (200, "keep-alive")
 
 
+@pytest.mark.parametrize("field", [b"keep-alive, Close", b"close, keep-alive"])
+def test_the_wish_to_close_prevails_in_an_older_request(site, field):
+    """RFC 9112, 9.3. Case I100."""
+    request = b"POST /echo HTTP/1.0\r\nConnection: %b\r\nContent-Length: 0\r\n\r\n" % field
+    (answer,) = exchange(site.port, request * 2)
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
 def test_an_older_request_cannot_be_chunked(site):
     """Case I100."""
     data = b"POST /echo HTTP/1.0\r\n" + CHUNKED + b"\r\n" + chunks(FORM)
