@@ -105,3 +105,18 @@ def test_a_former_primary_that_goes_on_answers_for_seconds_only(scene):
     with attached(second) as database, database.reading() as session:
         assert session.scalar(select(func.count()).select_from(RevokedToken)) == 1
     assert scene.server.is_ready()
+
+
+def test_what_the_new_primary_lacks_is_named(scene):
+    """Case Q224: the replica lagged when it was promoted."""
+    token = scene.token()
+    scene.pair.await_replay()
+    scene.pair.second.fall_behind()
+    assert scene.post("revoke", scene.client, token=token).status_code == 200
+    scene.pair.second.promote()
+    scene.pair.proxy.target_port = scene.pair.second.port
+    found = call_cli("db", "check", config=scene.second_config)
+    assert found.returncode == 0, "the audit file is another node's"
+    found = call_cli("db", "check", config=scene.server.settings_path)
+    assert found.returncode == 1
+    assert "older than the audit file: token.revoked" in found.stderr

@@ -39,6 +39,12 @@ class Standby(PostgresServer):
             for path in (self.directory, self.directory / "data"):
                 shutil.chown(path, self._user)
 
+    def fall_behind(self) -> None:
+        """Stop following the primary; return when nothing arrives any more."""
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        self.execute("SELECT pg_reload_conf()")
+        self.await_replay("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_stat_wal_receiver)")
+
     def promote(self) -> None:
         """Make it a primary; return when it takes writes."""
         assert self.execute("SELECT pg_promote(true, 30)") == [(True,)]

@@ -193,3 +193,13 @@ def test_a_pause_follows_each_part_of_used_values_that_is_read(sqlite_url, monke
         began = time.monotonic()
         assert purge_of(database).run().rows == 0
         assert time.monotonic() - began >= 0.5
+
+
+def test_a_pause_follows_each_batch_of_revocations(sqlite_url, monkeypatch):
+    """Case Q227: a writer that waits gets its turn."""
+    monkeypatch.setattr(purging, "_SQLITE_PAUSE_SECONDS", 0.1)
+    with attached(sqlite_url) as database:
+        fill(database, 1_000)
+        began = time.monotonic()
+        assert purge_of(database).run().rows == 1_000
+        assert time.monotonic() - began >= 0.5
