@@ -21,7 +21,7 @@ _SYNONYMS = {
     "token_endpoint_auth_method": "authentication_method",
     "client_secret": "secret",
 }
-_TEXTS = ("name", "organisation", "authentication_method", "g2p_answer")
+_TEXTS = ("organisation", "authentication_method", "g2p_answer")
 _LISTS = (
     "grant_types",
     "allowed_scopes",
@@ -31,7 +31,7 @@ _LISTS = (
 )
 _TIMES = ("starts_at", "expires_at")
 _SCOPES = ("allowed_scopes", "default_scopes")
-COLUMNS = ("id", *_TEXTS, *_LISTS, "token_lifetime_seconds", *_TIMES, "enabled", "secret")
+COLUMNS = ("id", "name", *_TEXTS, *_LISTS, "token_lifetime_seconds", *_TIMES, "enabled", "secret")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -86,7 +86,8 @@ def _add_client(draft: Draft, row: Mapping[str, str], place: str) -> None:
     client_id = given.get("id", "")
     if not draft.usable_id(place, client_id):
         return
-    members: dict[str, Any] = {"name": given.get("name", client_id), "allowed_scopes": []}
+    name = draft.usable_name(client_id, given.get("name", ""))
+    members: dict[str, Any] = {"name": name, "allowed_scopes": []}
     members |= {name: given[name] for name in _TEXTS if name in given}
     for name in _LISTS:
         if name in given:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from authz_server.clients.validation import require_id
+from authz_server.clients.validation import require_id, require_text
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.declarative.document import Catalogue, Section
 from authz_server.operations.declarative.export import Entries, Format, write_document
@@ -110,6 +110,14 @@ class Draft:
             self.note(subject, f"left out: the id {client_id!r} stands twice")
             return False
         return True
+
+    def usable_name(self, client_id: str, name: str) -> str:
+        """Return the name of a client; its id, with a note, if that cannot be one."""
+        try:
+            return require_text("name", name or client_id)
+        except InvalidChangeError as error:
+            self.note(client_id, f"its id becomes its name: {error}")
+            return client_id
 
     def finish(self) -> Imported:
         """Return the result, ordered by name."""

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from authz_server.clients.validation import require_text
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.declarative.imported import Draft, Imported
 from authz_server.operations.declarative.parsing import parse_json, read_bounded
@@ -180,16 +179,14 @@ def _add_client(draft: Draft, client: _Client, scopes: Mapping[str, _Scope]) -> 
     default = _scope_names(draft, client, client.default_client_scopes or (), scopes)
     optional = _scope_names(draft, client, client.optional_client_scopes or (), scopes)
     members: dict[str, Any] = {
-        "name": _name(draft, client),
+        "name": draft.usable_name(client.client_id, client.name or ""),
         "authentication_method": method,
         "allowed_scopes": [*default, *optional],
         "default_scopes": default,
     }
     if not client.enabled:
         members["enabled"] = False
-    lifetime = str(attributes.get("access.token.lifespan") or "")
-    if lifetime.isascii() and lifetime.isdigit() and 0 < len(lifetime) <= 9:  # noqa: PLR2004 - enough
-        members["token_lifetime_seconds"] = int(lifetime)
+    members |= _lifetime(draft, client.client_id, attributes)
     if properties := _properties(draft, client.client_id, attributes, method):
         members["properties"] = properties
     if method == "client_secret":
@@ -213,14 +210,6 @@ def _why_left_out(client: _Client) -> str:
     if not client.service_accounts_enabled:
         return "it has no service account: it acts for people alone"
     return ""
-
-
-def _name(draft: Draft, client: _Client) -> str:
-    try:
-        return require_text("name", client.name or client.client_id)
-    except InvalidChangeError as error:
-        draft.note(client.client_id, f"its id becomes its name: {error}")
-        return client.client_id
 
 
 def _scope_names(
@@ -252,6 +241,15 @@ def _scope_members(draft: Draft, name: str, scope: _Scope | None) -> dict[str, A
         draft.note(name, "its description is not one line of up to 500 characters")
         return {}
     return {"description": description} if description else {}
+
+
+def _lifetime(draft: Draft, client_id: str, attributes: Mapping[str, Any]) -> dict[str, int]:
+    lifetime = str(attributes.get("access.token.lifespan") or "")
+    if lifetime.isascii() and lifetime.isdigit() and len(lifetime) <= 9:  # noqa: PLR2004 - enough
+        return {"token_lifetime_seconds": int(lifetime)}
+    if lifetime:
+        draft.note(client_id, f"its lifetime of tokens does not carry over: {lifetime:.50}")
+    return {}
 
 
 def _properties(

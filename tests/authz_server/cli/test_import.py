@@ -238,6 +238,26 @@ def test_a_file_that_is_no_realm_is_refused(tmp_path, text, message):
     assert "Something unexpected" not in result.stderr
 
 
+@pytest.mark.parametrize("lifespan", ["-1", ["300"], "5 minutes"])
+def test_a_lifetime_that_is_lost_is_reported(tmp_path, lifespan):
+    """Its tokens would otherwise live as long as the others, and nobody would know."""
+    client = KEYCLOAK_CLIENT | {"attributes": {"access.token.lifespan": lifespan}}
+    (tmp_path / "realm.json").write_text(json.dumps({"clients": [client]}))
+    result = run("keycloak", tmp_path / "realm.json")
+    assert "ministry: its lifetime of tokens does not carry over" in result.stderr
+    assert "token_lifetime_seconds" not in result.stdout
+
+
+def test_a_name_of_several_lines_is_reported_and_not_kept(tmp_path):
+    """A spreadsheet quotes line breaks, and a single such cell would refuse the whole file."""
+    (tmp_path / "clients.csv").write_text('id,name\nalpha,"A\nB"\nbeta,B\u202eC\ngamma,=1+1\n')
+    result = run("csv", tmp_path / "clients.csv")
+    assert "alpha: its id becomes its name: name: control" in result.stderr
+    assert "beta: its id becomes its name: name: control" in result.stderr
+    made = tomllib.loads(result.stdout)["clients"]
+    assert [each["name"] for each in made.values()] == ["alpha", "beta", "=1+1"]
+
+
 def test_clients_of_a_csv_file_become_a_file(stocked, tmp_path):
     """Names of RFC 7591 are known; scopes that are not shipped are declared."""
     source, made = tmp_path / "clients.csv", tmp_path / "made.json"
