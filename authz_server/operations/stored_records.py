@@ -73,6 +73,15 @@ class RecordFilters:
     spellings: frozenset[str] = frozenset()
 
 
+def facts_of(record: AuditRecord) -> Mapping[str, Any]:
+    """Return the further facts of a stored record.
+
+    Who writes to the database may have stored another value instead, which ``audit verify`` names.
+    """
+    found: object = record.detail
+    return found if isinstance(found, dict) else {"detail": found}
+
+
 def list_records(
     services: Services, filters: RecordFilters, *, before: int | None, limit: int
 ) -> tuple[RecordView, ...]:
@@ -98,7 +107,7 @@ def list_records(
                 actor=each.actor,
                 action=each.action,
                 subject=each.subject,
-                detail=each.detail,
+                detail=facts_of(each),
             )
             for each in found
         )

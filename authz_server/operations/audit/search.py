@@ -17,7 +17,7 @@ from authz_server.audit.sink import CHANGES, AuditRecord
 from authz_server.audit.time_limit import has_time
 from authz_server.operations.audit.files import Period, find_audit_files, read_time
 from authz_server.operations.audit.spellings import find_spellings
-from authz_server.operations.stored_records import RecordFilters, conditions_of
+from authz_server.operations.stored_records import RecordFilters, conditions_of, facts_of
 
 #: Changes that have a stored record too.
 _STORED_EVENTS = frozenset(str(kind.__struct_config__.tag) for kind in CHANGES)
@@ -154,7 +154,7 @@ def _stored(services: Services, filters: RecordFilters) -> Iterator[TrailRecord]
                 event=row.action,
                 actor=row.actor,
                 subject=row.subject,
-                detail=row.detail,
+                detail=facts_of(row),
                 source="stored",
             )
         if len(rows) < _PAGE_ROWS:

@@ -5,10 +5,12 @@ import json
 import re
 
 import pytest
+from sqlalchemy import update
 
 from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.application import PAGES
 from authz_server.admin.console.languages import LANGUAGES
+from authz_server.audit.sink import AuditRecord
 from authz_server.operations.audit.export import harmless
 from authz_server.operations.permissions import Limits
 
@@ -214,3 +216,18 @@ def test_records_are_exported_with_the_filters_of_the_page(console):
         assert harmless(f"operator:a; {odd}") == f"operator:a; '{odd}"
     assert console.get("/audit/export?format=odd").status_code == 404
     assert "Export as CSV" in console.page("/audit?verify=1")
+
+
+@pytest.mark.parametrize("detail", [5, [], ["a"], "a", None], ids=repr)
+def test_an_altered_record_hides_no_other(console, detail):
+    """Its detail is shown as it is; `audit verify` names it."""
+    made = console.site.new_client("Altered")["id"]
+    with console.site.services.database.transaction() as session:
+        session.execute(
+            update(AuditRecord).where(AuditRecord.subject == made).values(detail=detail)
+        )
+    for query in (f"subject={made}", f"subject={made}&of=all"):
+        assert made in console.page(f"/audit?{query}")
+    assert f'""detail"":{json.dumps(detail)}'.replace('"a"', '""a""') in console.page(
+        f"/audit/export?format=csv&subject={made}"
+    )
