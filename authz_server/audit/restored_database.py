@@ -174,7 +174,9 @@ class RestoreReadiness:
 
 
 def _latest_changes(path: Path) -> Iterator[RecordedChange]:
-    """Yield the changes at the end of the file, latest first."""
+    """Yield the changes at the end of the file, latest first; of a pipe or a device none."""
+    if not path.is_file():  # opening a pipe waits for a writer
+        return
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)

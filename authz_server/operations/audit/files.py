@@ -45,7 +45,8 @@ def find_audit_files(destination: str) -> tuple[Path, ...]:
         elif found := _DATED.fullmatch(rest):
             dated.append((found[1], each))
     rotated = [each for _, each in sorted(dated)] + [each for _, each in sorted(numbered)]
-    return (*rotated, *([path] if path.exists() else ()))
+    # A pipe has one reader, the collector; reading it would take records from it.
+    return tuple(each for each in (*rotated, path) if each.is_file())
 
 
 @contextmanager
