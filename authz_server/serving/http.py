@@ -38,6 +38,8 @@ from authz_server.serving.senders import Phase, Sender
 _CHUNK_OVERHEAD = 8
 #: How long a refused message is still read, so that a sender that is writing gets the response.
 LINGER_SECONDS = 2.0
+#: Bytes parsed before the messages in them are answered: one read may have thousands.
+_PIECE_BYTES = 16_384
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ARRIVING = frozenset({Phase.HEADER, Phase.BODY})
 _CONNECTION = ("close", "keep-alive")
@@ -72,8 +74,6 @@ class Connection(asyncio.Protocol):
         self._received = self._chunk = 0
         self._held = b""
         self._queue: deque[Message] = deque()
-
-    # ------------------------------------------------------------------------ the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to read."""
@@ -182,12 +182,15 @@ class Connection(asyncio.Protocol):
         last = self._answered
         begins = not (self._open or self._received)
         if last.is_repeated_by(data) and begins and not self._queue and self.phase is Phase.IDLE:
-            # The header needs no parser: it is the one of the last message, byte by byte.
             self._answer(last, last.repeat(data))
             return
-        self._chunk = len(data)
-        self._received += self._chunk
-        self._feed(data)
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self._queue:
+                self._held = data[start:]
+                break
+            self._chunk = min(_PIECE_BYTES, len(data) - start)
+            self._received += self._chunk
+            self._feed(data[start : start + _PIECE_BYTES])
         if begins and not (self._open or self._received):
             self._parsed.remember(data)
         if self.phase is Phase.IDLE:
@@ -251,8 +254,6 @@ class Connection(asyncio.Protocol):
             self._refuse(message.fault)
         elif self._received > MAXIMUM_HEADER_BYTES + _CHUNK_OVERHEAD * message.maximum_bytes:
             self._refuse(OAuthError("body_too_large"))
-
-    # --------------------------------------------------------------------------- the parser
 
     def on_message_begin(self) -> None:
         """Start a message."""
@@ -321,14 +322,12 @@ class Connection(asyncio.Protocol):
         """Close the connection after the response to the message that is being parsed."""
         self._parsed.keep_alive = False
 
-    # --------------------------------------------------------------------------- answering
-
     def answer(self, answer: Answer) -> None:
         """Send the response to the current request, then continue with the next one."""
         if self.phase is not Phase.ANSWERING:
             return
         front, message = self._front, self._answered
-        last = not self._queue and (self._half_closed or front.draining)
+        last = not (self._queue or self._held) and (self._half_closed or front.draining)
         keep_alive = message.keep_alive and not last
         request = message.request
         self.transport.write(
@@ -345,7 +344,7 @@ class Connection(asyncio.Protocol):
 
     def _continue(self) -> None:
         """Continue with the next received message, or read more."""
-        if self._queue and not self._unread:
+        if (self._queue or self._held) and not self._unread:
             self.phase = Phase.ANSWERING
             asyncio.get_running_loop().call_soon(self._next)
             return
@@ -360,6 +359,8 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.ANSWERING and self._queue:
             message = self._queue.popleft()
             self._answer(message, cast("Request", message.request))
+        elif self.phase is Phase.ANSWERING and self._held:
+            self.release()
 
     def _refuse(self, fault: OAuthError) -> None:
         """Respond to an incomplete message, and close."""

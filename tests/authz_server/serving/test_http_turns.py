@@ -190,6 +190,20 @@ def test_a_close_that_the_peer_asks_for_comes_after_its_answer(site):
         assert connection.closed_by_server
 
 
+def test_a_long_pipeline_is_parsed_in_pieces(site):
+    """So that other connections get their turn, and it takes little memory. Case I102."""
+    with site.connect() as connection, site.connect() as other:
+        connection.send(post("/held") + post("/echo", b"1") * 3_000)
+        site.await_held(1)
+        other.send(post("/echo", b"2"))
+        assert other.receive().status == 200
+        queued = site.run(lambda: max(len(each._queue) for each in site.front._connections))  # noqa: SLF001 - what it holds
+        assert queued < 300
+        site.gate.set()
+        for _ in range(3_001):
+            assert connection.receive().status == 200
+
+
 def small_window(site) -> socket.socket:
     """Return a connection whose peer can take little unread."""
     connection = socket.socket()
