@@ -284,6 +284,17 @@ def test_what_was_decided_while_something_changed_is_not_kept(world):
     assert world.refusal("mapper/link") == "scope_not_granted"
 
 
+def test_what_is_decided_for_a_client_that_changed_before_is_not_kept(world):
+    """Case A15. A request was authenticated before the change, and is decided after it."""
+    authenticated = world.client
+    changed = msgspec.structs.replace(authenticated, allowed_scopes=frozenset())
+    world.clients["ministry"] = changed
+    world.rules.forget()
+    world.decide("mapper/link")
+    world.client = changed
+    assert world.refusal("mapper/link") == "scope_not_granted"
+
+
 def test_memory_of_decisions_does_not_grow_without_end(world):
     """Case D40"""
     for number in range(10_000):
