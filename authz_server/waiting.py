@@ -60,7 +60,14 @@ class Step(Generic[T]):
 
 
 class Batch(ABC, Generic[V, T]):
-    """A wait that serves many values for the price of one, such as a commit."""
+    """A wait that serves many values for the price of one, such as a commit.
+
+    Attributes:
+        enough: an event loop lets a batch with fewer values wait a moment for the next requests of
+            those just answered; 0: it does not.
+    """
+
+    enough: int = 0
 
     @abstractmethod
     async def perform(self, values: Sequence[V]) -> Sequence[T]:

@@ -45,17 +45,20 @@ logger = logging.getLogger(__name__)
 #: The key in ``session.info`` of facts that every record of the transaction has.
 CONTEXT = "audit_context"
 #: Durably committed changes; their records are written as durably.
-CHANGES: tuple[type[Event], ...] = (
-    ClientChanged,
-    CutOffRecorded,
-    DeclarationApplied,
-    KeyChanged,
-    RegistrationChanged,
-    ScopeChanged,
-    StopLifted,
-    StopSet,
-    TokenRevoked,
-    *CHANGE_EVENTS.values(),
+CHANGES: frozenset[type[Event]] = frozenset(
+    {
+        ClientChanged,
+        CutOffRecorded,
+        DeclarationApplied,
+        KeyChanged,
+        OperatorChanged,
+        RegistrationChanged,
+        ScopeChanged,
+        StopLifted,
+        StopSet,
+        TokenRevoked,
+        *CHANGE_EVENTS.values(),
+    }
 )
 #: Changes whose subject is a kind and a name.
 _OF_SUBJECTS: dict[str, type[CutOffRecorded | StopSet | StopLifted]] = {
@@ -245,7 +248,7 @@ class AuditSink:
                 self._write_stream(opening)
             else:
                 self._write_file(opening)
-                if isinstance(event, CHANGES) and not getattr(self._together, "open", False):
+                if type(event) in CHANGES and not getattr(self._together, "open", False):
                     os.fdatasync(self._descriptor)
         except AuditUnavailable:
             self._failed_at = self._chain.head.sequence

@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from authz_server.database.prepared_queries import PreparedQueries, PreparedQuery
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
+from authz_server.serving.threads import Threads
 from authz_server.waiting import Batch, BatchedStep, Lane, Step
 
 #: How many steps are performed together at most.
@@ -21,6 +21,8 @@ BATCH_SIZE = 128
 GATHER_SECONDS = 0.005
 #: A batch begins once so many turns of the loop have brought no further step.
 QUIET_TURNS = 2
+#: How long a small batch then waits for the next requests of those just answered.
+RETURN_SECONDS = 0.001
 
 Respond = Callable[[Answer], None]
 Endpoint = Coroutine[Step[Any], Any, Answer]
@@ -53,6 +55,37 @@ class _Waiter(Protocol):
 
 
 _Gathered = tuple[Any, _Waiter]
+
+
+class _Queue:
+    """The steps that wait for a batch, while one of it is under way."""
+
+    __slots__ = ("_filled", "_wanted", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Gathered] = deque()
+        self._wanted = 0
+        self._filled: asyncio.Future[None] | None = None
+
+    def add(self, value: object, waiter: _Waiter) -> None:
+        """Let a step wait."""
+        self.waiting.append((value, waiter))
+        if self._filled is not None and len(self.waiting) >= self._wanted:
+            self._end_wait()
+
+    async def await_steps(self, wanted: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until so many steps wait, for ``RETURN_SECONDS`` at the longest."""
+        self._wanted, self._filled = wanted, loop.create_future()
+        limit = loop.call_later(RETURN_SECONDS, self._end_wait)
+        try:
+            await self._filled
+        finally:
+            limit.cancel()
+            self._filled = None
+
+    def _end_wait(self) -> None:
+        if self._filled is not None and not self._filled.done():
+            self._filled.set_result(None)
 
 
 class _WaitingEndpoint:
@@ -107,17 +140,16 @@ class Lanes:
         plugin_seconds: float | None = None,
     ) -> None:
         self._loop = loop
-        self._executors = {
-            lane: ThreadPoolExecutor(count, thread_name_prefix=lane.value)
-            for lane, count in threads.items()
-        }
+        self._threads = {lane: Threads(loop, lane.value, count) for lane, count in threads.items()}
         self._maximum_waiting = maximum_waiting
         self._seconds = {Lane.PLUGINS: plugin_seconds}
         self._prepared_queries = prepared_queries
         self._queries: Queries | None = None
         self._waiting = dict.fromkeys(Lane, 0)
-        # The steps that wait for each batch, while one of it is under way.
-        self._gathered: dict[Batch[Any, Any], deque[_Gathered]] = {}
+        self._gathered: dict[Batch[Any, Any], _Queue] = {}
+        # The end of the last batch of those that wait for returning requests, and how many those
+        # are: the steps of that batch, and the steps that waited when it ended.
+        self._returning: dict[Batch[Any, Any], tuple[float, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def use_queries(self, queries: Queries) -> None:
@@ -177,8 +209,7 @@ class Lanes:
             raise OAuthError("temporarily_unavailable", f"too many requests wait: {lane.value}")
         self._waiting[lane] += 1
         try:
-            context = contextvars.copy_context()
-            result = self._loop.run_in_executor(self._executors[lane], context.run, act)
+            result = self._threads[lane].call(act)
             seconds = self._seconds.get(lane)
             return await (result if seconds is None else asyncio.wait_for(result, seconds))
         except TimeoutError:
@@ -204,8 +235,8 @@ class Lanes:
             self._queries.close()
         if self._prepared_queries is not None:
             self._prepared_queries.close()
-        for executor in self._executors.values():
-            executor.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.close()
 
     async def _finish(self, endpoint: Endpoint, step: Step[Any], respond: Respond) -> None:
         respond(await self._drive(endpoint, step))
@@ -245,25 +276,30 @@ class Lanes:
         return answer
 
     def _has_place(self, step: BatchedStep[Any]) -> bool:
-        waiting = self._gathered.get(step.batch)
-        return waiting is None or len(waiting) < self._maximum_waiting
+        queue = self._gathered.get(step.batch)
+        return queue is None or len(queue.waiting) < self._maximum_waiting
 
     def _queue(self, step: BatchedStep[Any], waiter: _Waiter) -> None:
         """Let the next batch perform a step and pass its result to the waiter."""
-        waiting = self._gathered.get(step.batch)
-        if waiting is None:
-            waiting = self._gathered[step.batch] = deque()
+        queue = self._gathered.get(step.batch)
+        if queue is None:
+            queue = self._gathered[step.batch] = _Queue()
             # Its task begins after the other requests of this turn of the loop.
-            self.keep(self._perform_batches(step.batch, waiting))
-        waiting.append((step.value, waiter))
+            self.keep(self._perform_batches(step.batch, queue))
+        queue.add(step.value, waiter)
 
-    async def _perform_batches(self, batch: Batch[Any, Any], waiting: deque[_Gathered]) -> None:
+    async def _perform_batches(self, batch: Batch[Any, Any], queue: _Queue) -> None:
         """Perform batches, one after the other, until no step waits."""
+        waiting = queue.waiting
         try:
             while waiting:
                 await self._gather_more(waiting)
+                if batch.enough:
+                    await self._await_returning(batch, queue)
                 taken = [waiting.popleft() for _ in range(min(len(waiting), BATCH_SIZE))]
                 await self._perform_batch(batch, taken)
+                if batch.enough:
+                    self._returning[batch] = self._loop.time(), len(taken) + len(waiting)
         finally:
             del self._gathered[batch]
 
@@ -280,6 +316,17 @@ class Lanes:
             known = len(waiting)
             await asyncio.sleep(0)
             quiet = 0 if known < len(waiting) else quiet + 1
+
+    async def _await_returning(self, batch: Batch[Any, Any], queue: _Queue) -> None:
+        """Wait for the next requests of those just answered, which an idle loop's turns outrun.
+
+        Otherwise a few connections would fall into two groups, each of which has a batch of its own
+        while the other is answered, and a value would cost twice as much.
+        """
+        ended, count = self._returning.get(batch, (0.0, 0))
+        wanted = min(count, batch.enough)
+        if len(queue.waiting) < wanted and self._loop.time() - ended < GATHER_SECONDS:
+            await queue.await_steps(wanted, self._loop)
 
     async def _perform_batch(self, batch: Batch[Any, Any], taken: Sequence[_Gathered]) -> None:
         try:

@@ -101,6 +101,103 @@ def test_the_next_requests_of_those_just_answered_share_the_batch(on_any_loop, m
     on_any_loop(act())
 
 
+class Committing(Doubling):
+    """Doubles numbers at a price that four of them share."""
+
+    enough = 4
+
+
+async def answer_together(made, batch: Batch, count: int) -> None:
+    """Have so many steps share a batch, and return once they are answered."""
+    asked = [Asked(made, BatchedStep(batch, number)) for number in range(count)]
+    for each in asked:
+        await each.result()
+    assert batch.batches == [[*range(count)]]
+
+
+async def pass_turns(count: int = 10) -> None:
+    """Let the loop turn more often than a batch waits for steps that the next turns bring."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("answered", "returning"), [(3, 3), (4, 4), (9, 4)])
+def test_a_batch_waits_for_requests_of_those_just_answered_up_to_enough(
+    on_any_loop, monkeypatch, answered, returning
+):
+    """Their clients take longer than two turns of an idle loop."""
+    monkeypatch.setattr(lanes_module, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(lanes_module, "RETURN_SECONDS", 60.0)
+
+    async def act():
+        batch = Committing()
+        async with lanes() as made:
+            await answer_together(made, batch, answered)
+            asked = []
+            for number in range(returning):
+                assert len(batch.batches) == 1
+                asked.append(Asked(made, BatchedStep(batch, number)))
+                await pass_turns()
+            for each in asked:
+                await each.result()
+        assert batch.batches[1:] == [[*range(returning)]]
+
+    on_any_loop(act())
+
+
+def test_steps_that_waited_for_the_last_batch_join_those_just_answered(on_any_loop, monkeypatch):
+    """Otherwise two groups of connections would take turns, each with batches of its own."""
+    monkeypatch.setattr(lanes_module, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(lanes_module, "RETURN_SECONDS", 60.0)
+
+    async def act():
+        batch = Committing(held=True)
+        async with lanes() as made:
+            first = [Asked(made, BatchedStep(batch, number)) for number in (1, 2)]
+            await batch.await_first()
+            second = Asked(made, BatchedStep(batch, 3))
+            batch.gate.set()
+            for each in first:
+                await each.result()
+            await pass_turns()
+            again = [Asked(made, BatchedStep(batch, number)) for number in (4, 5)]
+            for each in (second, *again):
+                await each.result()
+        assert batch.batches == [[1, 2], [3, 4, 5]]
+
+    on_any_loop(act())
+
+
+@pytest.mark.parametrize("kind", [Committing, Doubling])
+def test_a_batch_does_not_wait_long_for_requests_that_do_not_come(on_any_loop, monkeypatch, kind):
+    """Nor at all where each value has its own price."""
+    if kind is Doubling:
+        monkeypatch.setattr(lanes_module, "RETURN_SECONDS", 60.0)
+
+    async def act():
+        batch = kind()
+        async with lanes() as made:
+            await answer_together(made, batch, 4)
+            for number in (7, 8):
+                assert await Asked(made, BatchedStep(batch, number)).result() == [2 * number]
+        assert batch.batches[1:] == [[7], [8]]
+
+    on_any_loop(act())
+
+
+def test_a_batch_that_follows_a_pause_does_not_wait(on_any_loop, monkeypatch):
+    monkeypatch.setattr(lanes_module, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(lanes_module, "RETURN_SECONDS", 60.0)
+
+    async def act():
+        batch = Committing()
+        async with lanes() as made:
+            await answer_together(made, batch, 4)
+            assert await Asked(made, BatchedStep(batch, 7)).result() == [14]
+
+    on_any_loop(act())
+
+
 def test_an_endpoint_continues_in_its_own_context(on_any_loop):
     """Its log lines keep the id of its request."""
     number = ContextVar("number")
