@@ -19,11 +19,13 @@ from authz_server.audit.events import (
     ClientChanged,
     CutOffRecorded,
     KeyChanged,
+    RegistrationChanged,
     ScopeChanged,
     TokenIssued,
     TokenRefused,
     TokenRevoked,
 )
+from authz_server.audit.operator_events import OperatorChanged
 from authz_server.audit.sink import AuditSink, AuditUnavailable
 from support.source_tree import ROOT
 
@@ -95,6 +97,8 @@ def test_the_record_of_a_change_is_on_the_disk_before_it_is_acknowledged(sink, p
         ClientChanged(actor="a", action="client.disabled", client_id="a"),
         ScopeChanged(actor="a", action="scope.added", scope="s"),
         KeyChanged(actor="a", action="key.revoked", ring="r", kid="k"),
+        OperatorChanged(actor="a", action="operator.disabled", operator="ada"),
+        RegistrationChanged(actor="a", action="registration.token_ended", subject="t"),
     )
     sizes = []
     for change in changes:

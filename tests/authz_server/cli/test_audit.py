@@ -175,6 +175,14 @@ def test_a_search_has_changes_tokens_and_refusals_once(site):
     assert "records." in text.stderr
 
 
+def test_a_search_has_a_change_of_an_operator_once(site):
+    """Of the stored records and those of the file, which has it too."""
+    cli = site.cli
+    cli.must("operator", "create", "ada")
+    found = cli.json("audit", "search", "--event", "operator.")["records"]
+    assert [each["event"] for each in found] == ["operator.created"]
+
+
 def test_an_export_is_safe_for_spreadsheets(site, tmp_path):
     site.new_client("ministry", "mapper/link")
     target = tmp_path / "records.csv"
