@@ -299,6 +299,8 @@ def _load(session: Session, ids: Sequence[str]) -> dict[str, Client]:
 def _last_uses(session: Session, ids: Sequence[str]) -> Mapping[str, datetime]:
     found: dict[str, datetime] = {}
     query = select(ScopeUse.client_id, func.max(ScopeUse.last_at)).group_by(ScopeUse.client_id)
+    # The ids are those of clients that the caller sees.
+    query = query.execution_options(**{LISTS_CLIENTS: True})
     for chunk in _chunks(ids):
         asked = query.where(ScopeUse.kind == "asked", ScopeUse.client_id.in_(chunk))
         found |= {client_id: at for client_id, at in session.execute(asked)}  # noqa: C416 - typed rows
