@@ -63,8 +63,8 @@ class Batch(ABC, Generic[V, T]):
     """A wait that serves many values for the price of one, such as a commit.
 
     Attributes:
-        enough: an event loop lets a batch with fewer values wait a moment for the next requests of
-            those just answered; 0: it does not.
+        enough: an event loop lets a batch wait a moment for the next requests of those just
+            answered, if they are no more than this; 0: it does not.
     """
 
     enough: int = 0

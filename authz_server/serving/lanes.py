@@ -324,9 +324,9 @@ class Lanes:
         while the other is answered, and a value would cost twice as much.
         """
         ended, count = self._returning.get(batch, (0.0, 0))
-        wanted = min(count, batch.enough)
-        if len(queue.waiting) < wanted and self._loop.time() - ended < GATHER_SECONDS:
-            await queue.await_steps(wanted, self._loop)
+        is_small = len(queue.waiting) < count <= batch.enough
+        if is_small and self._loop.time() - ended < GATHER_SECONDS:
+            await queue.await_steps(count, self._loop)
 
     async def _perform_batch(self, batch: Batch[Any, Any], taken: Sequence[_Gathered]) -> None:
         try:
