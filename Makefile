@@ -112,11 +112,12 @@ coverage: $(STAMPS)/test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov tests/authz_server tests/keys tests/plugins $(ARGS)
 
 # With few generated requests in `make test`.
-SEARCHES := tests/protocol/test_fuzz.py tests/protocol/test_openapi.py tests/authz_server/admin/test_generated_requests.py
+SEARCHES := tests/protocol/test_fuzz.py tests/protocol/test_openapi.py tests/protocol/test_one_standing.py \
+            tests/authz_server/admin/test_generated_requests.py
 
 .PHONY: acceptance
 acceptance: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
-	@FUZZ_REQUESTS=20000 OPENAPI_EXAMPLES=15 ADMIN_API_EXAMPLES=5 \
+	@FUZZ_REQUESTS=20000 OPENAPI_EXAMPLES=15 STANDING_EXAMPLES=25 ADMIN_API_EXAMPLES=5 \
 	  $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance tests/foreign tests/servers $(SEARCHES) $(ARGS)
 
 .PHONY: faults

@@ -1,5 +1,6 @@
 """Introspection, the status list and the verifier's reading of it judge each token alike."""
 
+import os
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,6 +16,9 @@ from support.parties import ACTOR, Credentials
 from support.protocol import Protocol, running_protocol
 from support.status_lists import ISSUER, claims_of, entry_of
 from support.token_exchange import ACCESS_TOKEN, SCOPES, exchange, new_gateway
+
+#: For each database; more in `make acceptance`.
+EXAMPLES = int(os.environ.get("STANDING_EXAMPLES", "8"))
 
 VALID, INVALID, SUSPENDED = 0, 1, 2
 TTL_SECONDS = 5
@@ -166,7 +170,7 @@ def judge(scene: Scene) -> dict[str, int]:
 
 
 @given(changes=st.lists(changes_of_state, max_size=4, unique=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_the_list_and_introspection_judge_each_token_alike(protocol: Protocol, changes: list):
     """Valid: with all its scopes; suspended: valid once the changes are taken back."""
     scene = new_scene(protocol)
