@@ -87,7 +87,7 @@ def test_an_act_that_waits_is_done_at_once_in_an_emergency(guarded):
     asked = guarded.send_form(plan, break_glass="yes")
     assert "Enter a reason." in asked.text
     done = guarded.send_form(plan, break_glass="yes", reason="payday")
-    assert done.headers["Location"] == "/apis?done=stop-lift"
+    assert done.headers["Location"] == "/clients/client?id=glass-1&done=stop-lift"
     assert stopped - {each["subject"] for each in site.get("/stops").json["items"]} == {"glass-1"}
 
     guarded.confirm("/act/stop-lift?kind=client&subject=glass-2", reason="mended")
