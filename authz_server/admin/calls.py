@@ -99,7 +99,7 @@ class Call:
         }
 
     def page(
-        self, found: Iterable[T], after: Callable[[T], str | int], *, whole: bool = False
+        self, found: Iterable[T], after: Callable[[T], Any], *, whole: bool = False
     ) -> "Reply":
         """Return a page.
 
@@ -117,7 +117,7 @@ class Call:
         cursor = self.cursor(after(page[-1])) if len(items) > query.limit else None
         return Reply({"items": page, "next": cursor})
 
-    def cursor(self, after: str | int) -> str:
+    def cursor(self, after: Any) -> str:  # noqa: ANN401 - as a cursor keeps it
         """Return the cursor of the page that follows the item with a sorting value."""
         place = f"{self.caller.key} {self.path}"
         return self.parts.cursors.make(place, self.query, after)

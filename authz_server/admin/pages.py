@@ -44,7 +44,7 @@ class Cursors:
     def __init__(self, pepper: bytes) -> None:
         self._key = hmac.digest(pepper, _PURPOSE, "sha256")
 
-    def make(self, path: str, query: PageQuery, after: str | int) -> str:
+    def make(self, path: str, query: PageQuery, after: Any) -> str:  # noqa: ANN401 - of JSON
         """Return the cursor of the page that follows the item ``after``.
 
         Args:

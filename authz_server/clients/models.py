@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, String, Table, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from authz_server.database.orm import Base
@@ -16,7 +16,13 @@ class Client(Base):
     """A client, or the credentials of a resource server (``kind``)."""
 
     __tablename__ = "client"
-    __table_args__ = (Index(None, "organisation"),)
+    # The later ones are the orders of lists.
+    __table_args__ = (
+        Index(None, "organisation"),
+        Index("ix_client_lower_name", func.lower(text("name")), "id"),
+        Index("ix_client_lower_organisation", func.lower(text("organisation")), "id"),
+        Index("ix_client_created_at", "created_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))  # "client" | "resource_server"

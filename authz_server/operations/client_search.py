@@ -1,31 +1,21 @@
 """Find clients by their fields and by text, page by page, in the database."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    Subquery,
-    and_,
-    exists,
-    func,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.clients.models import CLIENT_GRANT, CLIENT_TEXT, Client, ClientSecret
+from authz_server.operations.client_orders import ClientOrder, ClientSort, Place
 from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.operations.id_lists import find_few, is_one_of, is_sqlite
 from authz_server.scopes.models import Scope
 from authz_server.scopes.uses import ScopeUse
 
-ClientSort = Literal["id", "name", "organisation", "created", "last-used"]
 _TEXT, _GRANT = CLIENT_TEXT.c, CLIENT_GRANT.c
 #: The largest number of ids in one query.
 _CHUNK = 500
@@ -91,6 +81,19 @@ class FoundClients:
     total: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientPage:
+    """A page of a list of clients.
+
+    Attributes:
+        clients: the clients, in the order of the list.
+        places: their places in the order, by their ids.
+    """
+
+    clients: tuple[FoundClient, ...]
+    places: Mapping[str, Place]
+
+
 def find_clients(  # noqa: PLR0913 - what, in which order, from where
     services: Services,
     filters: ClientFilters,
@@ -100,7 +103,7 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
     offset: int = 0,
     limit: int | None = None,
 ) -> FoundClients:
-    """Return clients with their last use, in an order.
+    """Return clients with their last use, in an order, and their number.
 
     Args:
         services: the parts of the server.
@@ -112,14 +115,48 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
     """
     now = services.corrected_clock()
     with services.database.reading() as session:
-        conditions = [Client.kind == "client", *_conditions(session, filters, now)]
-        total = session.scalar(_from(filters, func.count()).where(*conditions)) or 0
-        ordered = _from(filters, Client.id).where(*conditions)
-        ordered = _ordered(ordered, sort, descending=descending)
+        wanted = _find_wanted(session, filters, now)
+        total = _count(session, wanted)
+        if limit == 0:
+            return FoundClients(clients=(), total=total)
+        ordered = ClientOrder(sort, descending).select(wanted.query)
         ids = session.scalars(ordered.offset(offset).limit(limit)).all()
-        rows, used = _load(session, ids), _last_uses(session, ids)
-        found = (_describe(rows[each], used.get(each), now) for each in ids if each in rows)
-        return FoundClients(clients=tuple(found), total=total)
+        return FoundClients(clients=_describe_all(session, ids, now), total=total)
+
+
+def count_clients(services: Services, filters: ClientFilters) -> int:
+    """Return the number of clients."""
+    with services.database.reading() as session:
+        return _count(session, _find_wanted(session, filters, services.corrected_clock()))
+
+
+def sort_clients(
+    services: Services,
+    filters: ClientFilters,
+    order: ClientOrder,
+    *,
+    after: Place | None,
+    limit: int,
+) -> ClientPage:
+    """Return up to ``limit`` clients, in an order.
+
+    Args:
+        services: the parts of the server.
+        filters: the clients to find.
+        order: the order.
+        after: the place after which the page begins; None: the first page.
+        limit: the largest number of clients.
+    """
+    now = services.corrected_clock()
+    with services.database.reading() as session:
+        ordered = order.select(_find_wanted(session, filters, now).query)
+        if after is not None:
+            ordered = ordered.where(order.is_behind(after))
+        places = [order.place(*row) for row in session.execute(ordered.limit(limit))]
+        ids = [each.client_id for each in places]
+        return ClientPage(
+            clients=_describe_all(session, ids, now), places=dict(zip(ids, places, strict=True))
+        )
 
 
 def search_clients(
@@ -137,14 +174,12 @@ def search_clients(
     # A text is read in the order of its own narrow table.
     key: ColumnElement[str] = _TEXT.client_id if filters.text else Client.id.expression
     with services.database.reading() as session:
-        conditions = [Client.kind == "client", *_conditions(session, filters, now)]
+        query = _select_ids(session, filters, now)
         if after is not None:
-            conditions.append(key > after)
+            query = query.where(key > after)
         # The ids first, without reading the wide rows of other pages.
-        ids = _from(filters, Client.id).where(*conditions).order_by(key).limit(limit)
-        found = session.scalars(ids).all()
-        rows, used = _load(session, found), _last_uses(session, found)
-        return tuple(_describe(rows[each], used.get(each), now) for each in found if each in rows)
+        found = session.scalars(query.order_by(key).limit(limit)).all()
+        return _describe_all(session, found, now)
 
 
 def are_granted(
@@ -169,12 +204,52 @@ def are_granted(
     )
 
 
-def _from(filters: ClientFilters, selected: Any) -> Select[Any]:  # noqa: ANN401 - any expression
-    """Return the query of clients, without its conditions."""
-    query = select(selected).select_from(Client).execution_options(**{LISTS_CLIENTS: True})
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The clients of a list.
+
+    Attributes:
+        query: the query of their ids.
+        number: their number, if they are few; None: they are many, or were not counted.
+    """
+
+    query: Select[Any]
+    number: int | None
+
+
+def _find_wanted(session: Session, filters: ClientFilters, now: datetime) -> _Wanted:
+    """Return the clients that the filters select, by their ids if they are few.
+
+    Of many clients, a page in the order of an index has soon as many as it needs. Few would be
+    sought in the whole index.
+    """
+    query = _select_ids(session, filters, now)
+    if replace(filters, text_in_scopes=True) == ClientFilters():
+        return _Wanted(query, None)
+    few = find_few(session, query, FEW)
+    if few is None:
+        return _Wanted(query, None)
+    chosen = is_one_of(Client.id, few, is_sqlite=is_sqlite(session))
+    return _Wanted(_from(Client.id).where(Client.kind == "client", chosen), len(few))
+
+
+def _count(session: Session, wanted: _Wanted) -> int:
+    if wanted.number is not None:
+        return wanted.number
+    counted = wanted.query.with_only_columns(func.count(), maintain_column_froms=True)
+    return session.scalar(counted) or 0
+
+
+def _select_ids(session: Session, filters: ClientFilters, now: datetime) -> Select[Any]:
+    """Return the query of the ids of clients."""
+    query = _from(Client.id)
     if filters.text:
         query = query.join(CLIENT_TEXT, _TEXT.client_id == Client.id)
-    return query
+    return query.where(Client.kind == "client", *_conditions(session, filters, now))
+
+
+def _from(selected: Any) -> Select[Any]:  # noqa: ANN401 - any expression
+    return select(selected).select_from(Client).execution_options(**{LISTS_CLIENTS: True})
 
 
 def _conditions(
@@ -260,34 +335,6 @@ def _is_active(now: datetime) -> ColumnElement[bool]:
     return or_(ClientSecret.ended_at.is_(None), ClientSecret.ended_at > now)
 
 
-def _ordered(query: Select[Any], sort: ClientSort, *, descending: bool) -> Select[Any]:
-    match sort:
-        case "name":
-            keys: tuple[ColumnElement[Any], ...] = (func.lower(Client.name), Client.id.expression)
-        case "organisation":
-            keys = (func.lower(Client.organisation), Client.id.expression)
-        case "created":
-            keys = (Client.created_at.expression, Client.id.expression)
-        case "last-used":
-            # The uses are read once, and not for each client.
-            latest = _latest_uses()
-            query = query.outerjoin(latest, latest.c.client_id == Client.id)
-            # Databases differ in the place of NULL.
-            keys = (latest.c.at.is_not(None), latest.c.at, Client.id.expression)
-        case _:
-            keys = (Client.id.expression,)
-    return query.order_by(*(each.desc() if descending else each for each in keys))
-
-
-def _latest_uses() -> Subquery:
-    """Return the latest use of each client that was used."""
-    at = ClientSecret.last_used_at.label("at")
-    by_secret = select(ClientSecret.client_id, at).where(ClientSecret.last_used_at.is_not(None))
-    by_token = select(ScopeUse.client_id, ScopeUse.last_at).where(ScopeUse.kind == "asked")
-    use = union_all(by_secret, by_token).subquery().c
-    return select(use.client_id, func.max(use.at).label("at")).group_by(use.client_id).subquery()
-
-
 def _load(session: Session, ids: Sequence[str]) -> dict[str, Client]:
     found: dict[str, Client] = {}
     query = select(Client).options(selectinload(Client.secrets))
@@ -309,6 +356,11 @@ def _last_uses(session: Session, ids: Sequence[str]) -> Mapping[str, datetime]:
 
 def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
     return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+
+
+def _describe_all(session: Session, ids: Sequence[str], now: datetime) -> tuple[FoundClient, ...]:
+    rows, used = _load(session, ids), _last_uses(session, ids)
+    return tuple(_describe(rows[each], used.get(each), now) for each in ids if each in rows)
 
 
 def _describe(client: Client, used_at: datetime | None, now: datetime) -> FoundClient:

@@ -9,13 +9,15 @@ from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
+from authz_server.admin.problems import Problem
 from authz_server.clients.models import Client, Kind
 from authz_server.operations.caller_power import require_no_more_of_client
+from authz_server.operations.client_orders import ClientOrder, ClientSort, Place
 from authz_server.operations.client_search import (
     ClientFilters,
-    ClientSort,
-    find_clients,
+    count_clients,
     search_clients,
+    sort_clients,
 )
 from authz_server.operations.client_secrets import NewSecret
 from authz_server.operations.client_views import ClientView
@@ -168,23 +170,25 @@ def list_clients(call: Call) -> Reply:
     else:
         page = _sorted_page(call, filters)
     if query.total:
-        page.body["total"] = find_clients(call.services, filters, limit=0).total
+        page.body["total"] = count_clients(call.services, filters)
     return page
 
 
 def _sorted_page(call: Call, filters: ClientFilters) -> Reply:
-    """Return a page in another order than by id; its cursor is the number of clients before."""
+    """Return a page in another order than by id."""
     query: ClientQuery = call.query
-    begin = call.after() or 0
-    found = find_clients(
+    after = call.after()
+    if isinstance(after, int):
+        raise Problem("invalid-cursor", "An earlier release made it: begin with the first page.")
+    found = sort_clients(
         call.services,
         filters,
-        sort=query.sort,
-        descending=query.descending,
-        offset=begin,
+        ClientOrder(query.sort, query.descending),
+        after=None if after is None else Place(*after),
         limit=query.limit + 1,
     )
-    return call.page([shown(call, each) for each in found.clients], lambda _: begin + query.limit)
+    clients = [shown(call, each) for each in found.clients]
+    return call.page(clients, lambda client: found.places[client.id])
 
 
 def load_client(call: Call) -> ClientView:

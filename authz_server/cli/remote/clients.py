@@ -6,9 +6,9 @@ from typing import Any
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
 from authz_server.clients.models import Kind
+from authz_server.operations.client_orders import ClientSort
 from authz_server.operations.client_search import (
     ClientFilters,
-    ClientSort,
     FoundClient,
     FoundClients,
     find_clients,

@@ -7,8 +7,10 @@ import pytest
 from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import insert, text
+from sqlalchemy.schema import CreateIndex
 
 from authz_server.audit.pending_changes import PendingChange
+from authz_server.clients.models import Client
 from authz_server.database.orm import open_database
 from authz_server.database.schema import HEAD, MIGRATIONS, REVISIONS
 from authz_server.key_rings.event_log import load_events, verify_event_chain
@@ -294,3 +296,33 @@ def test_the_pepper_of_earlier_secrets_is_not_known(schema: Schema):
     schema.downgrade("0022")
     assert schema.run("SELECT id FROM client_secret ORDER BY id") == [("before",), ("later",)]
     schema.upgrade("head")
+
+
+def test_indexes_sort_clients_by_the_expressions_of_the_model(schema: Schema):
+    """Reflection leaves out indexes of expressions on SQLite; a downgrade drops them."""
+    dialect = schema.database.engine.dialect
+    catalogue, column = {
+        "sqlite": ("sqlite_master WHERE tbl_name = 'client'", "name, sql"),
+        "postgresql": ("pg_indexes WHERE tablename = 'client'", "indexname, indexdef"),
+    }[dialect.name]
+
+    def indexes() -> dict[str, str]:
+        return dict(schema.run(f"SELECT {column} FROM {catalogue}"))  # noqa: S608 - as above
+
+    schema.upgrade("0023")
+    before = set(indexes())
+    schema.upgrade("0024")
+    added = {name: sql for name, sql in indexes().items() if name not in before}
+    if dialect.name == "sqlite":
+        of_model = {each.name: each for each in Client.__table__.indexes}
+        for name, sql in added.items():
+            assert sql == str(CreateIndex(of_model[name]).compile(dialect=dialect))
+    assert set(added) == {
+        "ix_client_lower_name",
+        "ix_client_lower_organisation",
+        "ix_client_created_at",
+    }
+    schema.downgrade("0023")
+    assert set(indexes()) == before
+    schema.upgrade("head")
+    assert added.items() <= indexes().items()

@@ -53,6 +53,11 @@ def test_of_several_migrators_at_once_one_does_the_work_and_none_fails(empty_dat
         assert session.scalars(select(Revision.value)).all() == [0]
 
 
+# Those of SQLite are compared in their own test.
+@pytest.mark.filterwarnings(
+    "ignore:Skipped unsupported reflection of expression-based index",
+    "ignore:autogenerate skipping metadata-specified expression-based index",
+)
 def test_the_migrations_make_exactly_the_tables_of_the_models(settings):
     create_app(settings)  # imports every model
     with attached(settings.database.url) as database, database.engine.connect() as connection:

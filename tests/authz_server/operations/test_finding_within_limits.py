@@ -6,7 +6,14 @@ import pytest
 from sqlalchemy import event, insert, text
 
 from authz_server.clients.models import Client, ClientSecret
-from authz_server.operations.client_search import FEW, ClientFilters, find_clients, search_clients
+from authz_server.operations.client_orders import ClientOrder
+from authz_server.operations.client_search import (
+    FEW,
+    ClientFilters,
+    find_clients,
+    search_clients,
+    sort_clients,
+)
 from authz_server.operations.limited_services import limit_services
 from authz_server.operations.permissions import Limits
 from authz_server.operations.resource_servers import create_resource_server
@@ -89,7 +96,9 @@ def test_grants_are_joined_and_not_read_for_each_client(crowded, name):
     assert len(found) == 101
     engine = crowded.services.database.engine
     listing = [
-        each for each in statements if each[0].startswith(("SELECT client.id \n", "SELECT count("))
+        each
+        for each in statements
+        if each[0].startswith(("SELECT client.id \n", "SELECT client.id, lower", "SELECT count("))
     ]
     assert listing
     if engine.dialect.name == "sqlite":
@@ -100,6 +109,38 @@ def test_grants_are_joined_and_not_read_for_each_client(crowded, name):
         plan = "\n".join(lines)
         assert "SubPlan" not in plan, plan
         assert "Semi Join" in plan, plan
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("limits", [Limits(), OF_SERVER])
+@pytest.mark.parametrize("sort", ["id", "name", "organisation", "created"])
+def test_a_sorted_page_reads_an_index_and_sorts_nothing(crowded, sort, limits, descending):
+    """The first page, and one amid clients with the same key."""
+    order = ClientOrder(sort, descending)
+    engine = crowded.services.database.engine
+    after = None
+    for _ in range(3):
+
+        def page(services, place=after):
+            return sort_clients(services, ClientFilters(), order, after=place, limit=101)
+
+        found, statements = statements_of(crowded, limits, page)
+        after = found.places[found.clients[-1].id]
+        (listing,) = (each for each in statements if "ORDER BY" in each[0] and "LIMIT" in each[0])
+        word = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+        with engine.connect() as connection:
+            lines = connection.exec_driver_sql(f"{word} {listing[0]}", listing[1]).all()
+        plan = "\n".join(str(line) for line in lines)
+        index = {
+            "id": ("pk_client", "sqlite_autoindex_client"),
+            "name": ("ix_client_lower_name",),
+            "organisation": ("ix_client_lower_organisation",),
+            "created": ("ix_client_created_at",),
+        }[sort]
+        assert any(each in plan for each in index), plan
+        assert "TEMP B-TREE" not in plan, plan
+        assert "Sort Key: " not in plan, plan
+        assert "Seq Scan on client " not in plan, plan
 
 
 def test_few_clients_are_one_parameter(crowded):

@@ -1,0 +1,129 @@
+"""Pages of clients in each order, whose keys are the same or missing for several."""
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+from sqlalchemy import update
+
+from authz_server.admin.pages import Cursors
+from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations.client_orders import ClientSort
+from authz_server.operations.client_search import ClientFilters, find_clients
+from support.administrators import BY_SERVER
+
+ROLES = ("api-owner", "client-manager")
+NAMES = ("Beta", "beta", "ALPHA", "Émile", "alpha", "gamma", "BETA", "'; --")
+
+
+@pytest.fixture
+def paged(ours):
+    """A site with clients of one API, in pairs of the same organisation and time."""
+    site = ours.site
+    now = site.clock()
+    for number, name in enumerate(NAMES):
+        site.new_client(id=f"paged-{number}", name=name, allowed_scopes=["mine/read"])
+    with site.services.database.transaction() as session:
+        for number in range(len(NAMES)):
+            client_id = f"paged-{number}"
+            at = now - timedelta(days=number // 3, microseconds=7)
+            fields = {"created_at": at, "organisation": f"Own {number % 2}"}
+            session.execute(update(Client).where(Client.id == client_id).values(**fields))
+            secrets = update(ClientSecret).where(ClientSecret.client_id == client_id)
+            session.execute(secrets.values(last_used_at=None if number % 3 == 0 else at))
+    yield ours
+    _delete(site, [f"paged-{number}" for number in range(len(NAMES))])
+
+
+def _delete(site, ids):
+    with site.services.database.transaction() as session:
+        for client_id in ids:
+            if (client := session.get(Client, client_id)) is not None:
+                session.delete(client)
+
+
+def read_pages(ours, caller, delete=None, **query):
+    """Return the ids of the pages of a list, in turn."""
+    cursor, pages = {}, []
+    while True:
+        got = ours.perform(caller, "GET", "/clients", query={"limit": "2", **query, **cursor})
+        assert got.status == 200, got.body
+        pages.append([each["id"] for each in got.body["items"]])
+        if got.body["next"] is None:
+            return pages
+        cursor = {"cursor": got.body["next"]}
+        if delete is not None:
+            delete(pages[-1])
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", get_args(ClientSort))
+def test_pages_are_the_list_in_each_order(paged, sort, descending):
+    """Every client is on one page, also where a page ends amid clients with the same key."""
+    query = {"sort": sort, "descending": str(descending).lower()}
+    for filters in ({}, {"q": "paged-"}, {"q": "mine/read"}, {"state": "enabled"}):
+        for limits in ({}, {"limits": BY_SERVER}):
+            caller = paged.caller(*ROLES, **limits)
+            whole = paged.perform(
+                caller,
+                "GET",
+                "/clients",
+                query={**query, **filters, "limit": "500", "total": "true"},
+            ).body
+            ids = [each["id"] for each in whole["items"]]
+            assert len(ids) >= len(NAMES) or (limits and filters == {"q": "mine/read"})
+            assert whole["total"] == len(ids) == len(set(ids))
+            pages = read_pages(paged, caller, **query, **filters)
+            assert [each for page in pages for each in page] == ids
+            if not limits and filters == {"q": "paged-"}:
+                services = paged.site.services
+                found = find_clients(
+                    services, ClientFilters(text="paged-"), sort=sort, descending=descending
+                ).clients
+                assert [each.id for each in found] == ids
+                _require_order(found, sort, descending=descending)
+
+
+def _require_order(found, sort, *, descending):
+    """Require an order of clients; SQLite and PostgreSQL differ in the order of letters."""
+    if sort in {"id", "name"}:
+        keys = [(each.id if sort == "id" else "", each.id) for each in found]
+        if sort == "name":
+            return
+    elif sort == "organisation":
+        keys = [(each.organisation.lower(), each.id) for each in found]
+    elif sort == "created":
+        keys = [(each.created_at.isoformat(), each.id) for each in found]
+    else:
+        used = [each.last_used_at for each in found]
+        keys = [
+            (at.isoformat() if at else "", each.id) for at, each in zip(used, found, strict=True)
+        ]
+    for before, after in pairwise(keys):
+        assert before > after if descending else before < after
+
+
+@pytest.mark.parametrize("sort", ["name", "organisation", "created", "last-used"])
+def test_a_client_that_goes_moves_no_other_between_pages(paged, sort):
+    """A page begins after the last client of the page before, and not after a number of them."""
+    caller = paged.caller(*ROLES)
+
+    def delete(ids):
+        _delete(paged.site, ids)
+
+    query = {"q": "paged-", "sort": sort}
+    before = read_pages(paged, caller, **query)
+    assert read_pages(paged, caller, delete, **query) == before
+
+
+def test_a_cursor_of_an_earlier_release_is_refused(paged, monkeypatch):
+    """It was the number of clients before the page."""
+    make = Cursors.make
+    monkeypatch.setattr(
+        Cursors, "make", lambda self, path, query, _after: make(self, path, query, 2)
+    )
+    caller, query = paged.caller(*ROLES), {"sort": "name", "limit": "2"}
+    cursor = paged.perform(caller, "GET", "/clients", query=query).body["next"]
+    got = paged.perform(caller, "GET", "/clients", query={**query, "cursor": cursor})
+    assert (got.status, got.body["type"].rpartition(":")[2]) == (400, "invalid-cursor")
