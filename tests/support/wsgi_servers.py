@@ -170,7 +170,7 @@ def _mod_wsgi(kind: Kind, port: int, directory: Path) -> Sequence[str]:
     apache, modules = shutil.which("apache2"), Path("/usr/lib/apache2/modules")
     found = find_spec("mod_wsgi")
     if apache is None or found is None or found.origin is None:
-        skip_as_not_run("mod_wsgi", "apt install apache2 apache2-dev, then make test")
+        skip_as_not_run("mod_wsgi", "apt install apache2 apache2-dev, then make acceptance")
     (wsgi,) = (Path(found.origin).parent / "server").glob("mod_wsgi-*.so")
     script = directory / "wsgi" / "authz-server.wsgi"
     script.parent.mkdir(exist_ok=True)
