@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from authz_server.audit.event import STORED, Event
 from authz_server.audit.notifier import Notifier, Notify, Receiver
 from authz_server.database.orm import Database
+from authz_server.database.statistics import gather_statistics, has_many_changes
 from authz_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class BaseServices:
 
             with nullcontext() if self.sink is None else self.sink.one_sync():
                 report_changes(self.notify, session)
+        if has_many_changes(session):
+            gather_statistics(self.database.engine)
 
     @cached_property
     def key_alarms(self) -> KeyAlarms:

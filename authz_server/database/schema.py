@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from authz_server.database.errors import describe_failure
 from authz_server.database.orm import Database, open_database
 from authz_server.database.sqlite import find_file
+from authz_server.database.statistics import gather_statistics
 from authz_server.errors import OperatorError
 from authz_server.settings.database import DatabaseSettings
 
@@ -173,8 +174,10 @@ def upgrade_database(settings: DatabaseSettings) -> None:
         raise SchemaError(state.explain())
     import flask_migrate  # noqa: PLC0415 - see above
 
-    with _migration_context(settings, may_create=True):
+    with _migration_context(settings, may_create=True) as database:
         flask_migrate.upgrade(str(MIGRATIONS))
+        if state.current is not None and not state.is_current:
+            gather_statistics(database.engine)
 
 
 def downgrade_database(settings: DatabaseSettings, revision: str = PREVIOUS_RELEASE) -> None:
@@ -251,7 +254,9 @@ def _patient(settings: DatabaseSettings) -> DatabaseSettings:
 
 
 @contextmanager
-def _migration_context(settings: DatabaseSettings, *, may_create: bool = False) -> Iterator[None]:
+def _migration_context(
+    settings: DatabaseSettings, *, may_create: bool = False
+) -> Iterator[Database]:
     """Enter what Flask-Migrate looks for: an application that has the database."""
     import flask_migrate  # noqa: PLC0415 - see above
     from flask import Flask  # noqa: PLC0415
@@ -259,4 +264,4 @@ def _migration_context(settings: DatabaseSettings, *, may_create: bool = False) 
     app = Flask("authz_server.schema", static_folder=None, template_folder=None)
     with opened_database(_patient(settings), may_create=may_create) as database, app.app_context():
         flask_migrate.Migrate(app, database, directory=str(MIGRATIONS), compare_type=True)
-        yield
+        yield database

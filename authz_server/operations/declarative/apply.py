@@ -17,6 +17,7 @@ from authz_server.assembly import Services
 from authz_server.audit.sink import CONTEXT, store_audit_record
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.change_feed import defer_changes
+from authz_server.database.statistics import note_changes
 from authz_server.errors import ConflictError
 from authz_server.operations.approvals import CONTROL, Control, NotedAct
 from authz_server.operations.declarative.application import Application
@@ -137,6 +138,7 @@ def apply_within(services: Services, session: Session, application: Application)
             )
         if plan.changes:
             _record_whole(services, session, declaration, plan, application.actor)
+            note_changes(session, len(plan.changes))
         if parts is not None:
             _note_whole(session, application, plan, parts)
         return plan

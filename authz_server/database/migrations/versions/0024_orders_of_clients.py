@@ -8,7 +8,7 @@ down_revision = "0023"
 branch_labels = None
 depends_on = None
 
-_ORDERS = {
+_ORDERS: dict[str, str | sa.TextClause] = {
     "ix_client_lower_name": sa.text("lower(name)"),
     "ix_client_lower_organisation": sa.text("lower(organisation)"),
     "ix_client_created_at": "created_at",
