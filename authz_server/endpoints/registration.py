@@ -76,7 +76,7 @@ class RegistrationParts:
 class _Sent(NamedTuple):
     """A request beyond the limit, with its token."""
 
-    request: Request
+    exchange: Exchange
     token: str
 
 
@@ -87,22 +87,22 @@ class _TokenChecks(Batch[_Sent, bool]):
 
     Args:
         database: stores the tokens.
-        knows_token: returns whether the token of a request is right.
+        is_accepted: returns whether the token of a request permits it.
     """
 
     def __init__(
-        self, database: Database, knows_token: Callable[[Session, Request, str], bool]
+        self, database: Database, is_accepted: Callable[[Session, Exchange, str], bool]
     ) -> None:
         self._database = database
-        self._knows_token = knows_token
+        self._is_accepted = is_accepted
 
     async def perform(self, values: Sequence[_Sent]) -> Sequence[bool]:
-        """Return whether the token of each request is right."""
+        """Return whether the token of each request permits it."""
         return await Step(Lane.DATABASE, partial(self._find, values))
 
     def _find(self, values: Sequence[_Sent]) -> list[bool]:
         with self._database.reading() as session:
-            return [self._knows_token(session, *sent) for sent in values]
+            return [self._is_accepted(session, *sent) for sent in values]
 
 
 class _Endpoint(ProtocolEndpoint):
@@ -118,13 +118,13 @@ class _Endpoint(ProtocolEndpoint):
     def __init__(self, parts: EndpointParts, registration: RegistrationParts) -> None:
         super().__init__(parts)
         self._registration = registration
-        self._checks = _TokenChecks(registration.database, self._knows_token)
+        self._checks = _TokenChecks(registration.database, self._is_accepted)
 
     async def _answer(self, exchange: Exchange) -> Answer:
-        registration, request = self._registration, exchange.request
+        registration = self._registration
         now = registration.clock().timestamp()
         wait = await registration.limit.count(exchange.client_address, now)
-        if wait and (subject := await self._find_subject(request)):
+        if wait and (subject := await self._find_subject(exchange)):
             # The address may be that of a proxy, from which all clients send.
             digest = sha256(subject.encode()).hexdigest()
             wait = await registration.token_limit.count(digest, now)
@@ -132,17 +132,17 @@ class _Endpoint(ProtocolEndpoint):
             raise OAuthError("registrations_throttled", retry_after_seconds=wait)
         return await self._answer_in_limit(exchange)
 
-    async def _has_token(self, request: Request) -> bool:
+    async def _has_token(self, exchange: Exchange) -> bool:
         """Return whether a request has a token that permits it."""
-        token = read_bearer(request)
-        return bool(token) and await BatchedStep(self._checks, _Sent(request, token))
+        token = read_bearer(exchange.request)
+        return bool(token) and await BatchedStep(self._checks, _Sent(exchange, token))
 
     @abstractmethod
-    def _knows_token(self, session: Session, request: Request, token: str) -> bool:
-        """Return whether the token of a request is right."""
+    def _is_accepted(self, session: Session, exchange: Exchange, token: str) -> bool:
+        """Return whether the token of a request permits it."""
 
     @abstractmethod
-    async def _find_subject(self, request: Request) -> str:
+    async def _find_subject(self, exchange: Exchange) -> str:
         """Return what a request beyond the limit is counted for; empty: nothing permits it."""
 
     @abstractmethod
@@ -203,16 +203,16 @@ class RegistrationEndpoint(_Endpoint):
         client = await Step(Lane.DATABASE, partial(self._change, exchange, act))
         return self._information(exchange, client, "", status=HTTPStatus.CREATED)
 
-    def _knows_token(self, session: Session, request: Request, token: str) -> bool:
-        del request
+    def _is_accepted(self, session: Session, exchange: Exchange, token: str) -> bool:
+        del exchange
         return self._registration.initial_tokens.is_usable(session, token)
 
-    async def _find_subject(self, request: Request) -> str:
-        token = read_bearer(request)
+    async def _find_subject(self, exchange: Exchange) -> str:
+        token = read_bearer(exchange.request)
         if token:
-            return token if await self._has_token(request) else ""
+            return token if await self._has_token(exchange) else ""
         try:
-            text = read_json_object(request).get("software_statement")
+            text = read_json_object(exchange.request).get("software_statement")
             statement = await self._registration.statements.verify(text)
         except OAuthError:
             return ""
@@ -269,12 +269,13 @@ class ClientConfigurationEndpoint(_Endpoint):
                 client = await Step(Lane.DATABASE, partial(self._read, access))
         return self._information(exchange, client, token)
 
-    def _knows_token(self, session: Session, request: Request, token: str) -> bool:
-        return self._registration.registrations.knows_token(session, _client_in(request), token)
+    def _is_accepted(self, session: Session, exchange: Exchange, token: str) -> bool:
+        access = RegistrationAccess(_client_in(exchange.request), token, exchange.client_address)
+        return self._registration.registrations.accepts(session, access)
 
-    async def _find_subject(self, request: Request) -> str:
+    async def _find_subject(self, exchange: Exchange) -> str:
         # Each update gives the client another token.
-        return _client_in(request) if await self._has_token(request) else ""
+        return _client_in(exchange.request) if await self._has_token(exchange) else ""
 
     def _read(self, access: RegistrationAccess) -> RegisteredClient:
         registration = self._registration

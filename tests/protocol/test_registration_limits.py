@@ -3,13 +3,15 @@
 import asyncio
 import threading
 
+import pytest
 from werkzeug.test import create_environ
 
 from authz_server.app import EXTENSION
 from authz_server.endpoints.wsgi import read_request
 from authz_server.waiting import Lane
 from support.asked import lanes
-from support.protocol import Protocol, require_refusal
+from support.parties import ACTOR
+from support.protocol import Protocol, facts, require_refusal, running_protocol
 from support.registration import REGISTER, UNLIMITED, Registrar
 
 
@@ -35,6 +37,40 @@ def test_requests_with_one_right_token_have_a_larger_limit(start_protocol):
     assert registrar.manage("GET", clients[1]).status_code == 200
     protocol.clock.advance(61)
     assert registrar.manage("PUT", clients[0], document, token).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_a_right_token_from_outside_is_throttled_like_a_wrong_one(
+    database_url: str, tmp_path, method: str
+):
+    """A thief does not learn that the token is right, and spends nothing of its client."""
+    limited = UNLIMITED | {"requests_per_window": 1}
+    with running_protocol(tmp_path, database_url, registration=limited) as protocol:
+        throttle_from_outside(protocol, method)
+
+
+def throttle_from_outside(protocol: Protocol, method: str) -> None:
+    registrar = Registrar(protocol)
+    client = registrar.new()
+    with protocol.parties.change() as (services, session):
+        services.clients.update_client(
+            session,
+            client["client_id"],
+            actor=ACTOR,
+            properties={"allowed_networks": ["198.51.100.0/24"]},
+        )
+    document = {"client_id": client["client_id"]} if method == "PUT" else None
+    for number in range(15):
+        answers = [
+            registrar.manage(method, client, document, token, address=address)
+            for token, address in (("", "203.0.113.1"), ("invented", "203.0.113.2"))
+        ]
+        assert [answer.status_code for answer in answers] == [429 if number else 401] * 2
+        assert facts(answers[0]) == facts(answers[1])
+    for _ in range(11):
+        inside = registrar.manage("GET", client, address="198.51.100.7")
+        assert inside.status_code == 200
+    assert registrar.manage("GET", client, address="198.51.100.7").status_code == 429
 
 
 def test_a_flood_of_wrong_tokens_takes_one_thread_of_the_database(start_protocol, monkeypatch):

@@ -180,9 +180,39 @@ def test_a_client_sends_back_what_it_reads_after_an_operator_set_its_method(
         with registrar.protocol.services.database.reading() as session:
             stored = session.get(Client, client_id)
             assert (stored.name, stored.authentication_method) == (name, method)
-    if method == "client_secret":
-        other = {"client_id": client_id, "token_endpoint_auth_method": "client_secret_jwt"}
-        require_refusal(registrar.manage("PUT", client, other), 400, "invalid_client_metadata")
+    other = {"client_id": client_id, "token_endpoint_auth_method": "client_secret_jwt"}
+    require_refusal(registrar.manage("PUT", client, other), 400, "invalid_client_metadata")
+
+
+@pytest.mark.parametrize("method", ["client_secret", "client_secret_post", "client_secret_jwt"])
+def test_two_updates_do_not_leave_the_method_of_an_operator(registrar: Registrar, method: str):
+    """Neither an update that repeats it; the client chooses again once the operator restores it."""
+    client = registrar.new()
+    client_id = client["client_id"]
+
+    def set_method(value: str) -> None:
+        with registrar.protocol.parties.change() as (services, session):
+            services.clients.update_client(
+                session, client_id, actor=ACTOR, authentication_method=value
+            )
+
+    def update(value: str):
+        document = {"client_id": client_id, "token_endpoint_auth_method": value}
+        return registrar.manage("PUT", client, document)
+
+    set_method(method)
+    sent_back = "client_secret_post" if method == "client_secret" else method
+    other = "client_secret_jwt" if method == "client_secret" else "client_secret_basic"
+    for _ in range(2):
+        require_refusal(update(other), 400, "invalid_client_metadata")
+        answer = update(sent_back)
+        assert answer.status_code == 200, answer.text
+        client = answer.json
+        with registrar.protocol.services.database.reading() as session:
+            assert session.get(Client, client_id).authentication_method == method
+    set_method("client_secret_basic")
+    answer = update("client_secret_post")
+    assert answer.status_code == 200, answer.text
 
 
 def test_a_change_of_method_ends_or_makes_the_secret(registrar: Registrar):

@@ -34,17 +34,25 @@ class Registrar:
         return token
 
     def send(
-        self, method: str, path: str, document: object = None, token: str = "", **headers: str
+        self,
+        method: str,
+        path: str,
+        document: object = None,
+        token: str = "",
+        *,
+        address: str = "127.0.0.1",
+        **headers: str,
     ) -> TestResponse:
         """Send a request; a document that is not bytes is sent as JSON."""
+        base = {"REMOTE_ADDR": address}
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             sent.setdefault("Authorization", f"Bearer {token}")
         if document is None:
-            return self.protocol.send(method, path, headers=sent)
+            return self.protocol.send(method, path, headers=sent, environ_base=base)
         sent.setdefault("Content-Type", "application/json")
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        return self.protocol.send(method, path, data=body, headers=sent)
+        return self.protocol.send(method, path, data=body, headers=sent, environ_base=base)
 
     def register(self, document: object, token: str = "", **headers: str) -> TestResponse:
         """Send a registration; note the secrets in its answer."""
@@ -58,12 +66,17 @@ class Registrar:
         return answer.json
 
     def manage(
-        self, method: str, client: Mapping[str, Any], document: object = None, token: str = ""
+        self,
+        method: str,
+        client: Mapping[str, Any],
+        document: object = None,
+        token: str = "",
+        address: str = "127.0.0.1",
     ) -> TestResponse:
         """Send a request to a client's configuration endpoint, with its token unless told."""
         path = client["registration_client_uri"].removeprefix("https://authz.example")
         token = token or client["registration_access_token"]
-        return self._noted(self.send(method, path, document, token))
+        return self._noted(self.send(method, path, document, token, address=address))
 
     def credentials(self, client: Mapping[str, Any]) -> Credentials:
         """Return the credentials in an answer."""

@@ -117,20 +117,28 @@ class RegistrationLimits:
             raise invalid_metadata("jwks", "no key signs by a permitted algorithm")
 
 
-def choose_method(client: Client, registration: Registration, metadata: ClientMetadata) -> str:
+def choose_method(
+    client: Client, registration: Registration, metadata: ClientMetadata
+) -> tuple[str, str]:
     """Return the method of a client after an update; one that an operator has set stays.
 
     A client that an operator permits both ways to send its secret reads, and sends back, one of
     them, because the metadata has no name for both.
 
+    Returns:
+        the method, and the one that the client itself has registered. The latter stays on record
+        beside an operator's, so that the next update does not undo it either.
+
     Raises:
         OAuthError: ``client_metadata_invalid``; it asks for another method than the operator's.
     """
     present, registered = client.authentication_method, registration.registered["method"]
-    if present in {metadata.method, registered}:
-        return metadata.method
-    if metadata.method in SharedSecret.NAMES and present == CLIENT_SECRET:
-        return present
+    if present == registered:
+        return metadata.method, metadata.method
+    if present == metadata.method or (
+        present == CLIENT_SECRET and metadata.method in SharedSecret.NAMES
+    ):
+        return present, registered
     raise invalid_metadata("token_endpoint_auth_method", "an operator has set another")
 
 
@@ -159,19 +167,23 @@ def respect_operator(
 
 
 def describe_registered(
-    client: Client, metadata: ClientMetadata, earlier: Mapping[str, Any] = MappingProxyType({})
+    client: Client,
+    metadata: ClientMetadata,
+    method: str,
+    earlier: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return what a client has registered, for :attr:`Registration.registered`.
 
     Args:
         client: the client as stored.
         metadata: its metadata.
+        method: the method that it has registered.
         earlier: what it had registered for the properties that an operator has set since. It stays
             on record, so that the next update does not undo them either.
     """
     stored = {name: client.properties.get(name) for name in _OPERATORS_PROPERTIES}
     return {
         "members": dict(metadata.members),
-        "method": metadata.method,
+        "method": method,
         "properties": {**stored, **earlier},
     }

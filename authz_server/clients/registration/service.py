@@ -159,7 +159,7 @@ class RegistrationService:
             permitted_grant_types=list(grantor.grant_types),
             registered_scopes=list(client.allowed_scopes),
             registered_grant_types=list(client.grant_types),
-            registered=describe_registered(client, metadata),
+            registered=describe_registered(client, metadata, metadata.method),
             software_statement={} if statement is None else _stored(statement),
             registered_at=client.created_at,
         )
@@ -215,7 +215,7 @@ class RegistrationService:
         client, registration = self._authenticated(session, access, for_change=True)
         client_id = client.id
         self._require_own_secret(client, secret)
-        method = choose_method(client, registration, metadata)
+        method, registered = choose_method(client, registration, metadata)
         metadata, earlier = respect_operator(client, registration, metadata)
         scopes = self._limits.choose_scopes(session, metadata, registration.permitted_scopes)
         grants = self._limits.choose_grant_types(metadata, registration.permitted_grant_types)
@@ -238,7 +238,7 @@ class RegistrationService:
         registration.pepper_fingerprint = self._secrets.fingerprint
         registration.registered_scopes = list(client.allowed_scopes)
         registration.registered_grant_types = list(client.grant_types)
-        registration.registered = describe_registered(client, metadata, earlier)
+        registration.registered = describe_registered(client, metadata, registered, earlier)
         self._audit(session, client_id, "client.registration_updated", client, metadata)
         new_secret, expires_at = self._provide_secret(session, client, client_id)
         return _describe(client, registration, new_secret, expires_at, new_token)
@@ -283,14 +283,18 @@ class RegistrationService:
             raise OAuthError("registration_denied", "the client is disabled", client_id=client_id)
         return client, registration
 
-    def knows_token(self, session: Session, client_id: str, token: str) -> bool:
-        """Return whether this is the registration access token of a client."""
-        column = Registration.token_digest
-        stored = session.scalar(select(column).where(Registration.client_id == client_id))
-        return hmac.compare_digest(stored or self._no_digest, self._digest(token))
+    def accepts(self, session: Session, access: RegistrationAccess) -> bool:
+        """Return whether the token is right, and sent from a network of its client."""
+        try:
+            self._authenticated(session, access)
+        except OAuthError as refusal:
+            return refusal.reason != "registration_token_invalid"
+        return True
 
     def _require_token(self, session: Session, client_id: str, token: str) -> None:
-        if not self.knows_token(session, client_id, token):
+        column = Registration.token_digest
+        stored = session.scalar(select(column).where(Registration.client_id == client_id))
+        if not hmac.compare_digest(stored or self._no_digest, self._digest(token)):
             raise OAuthError("registration_token_invalid", client_id=client_id)
 
     def _require_own_secret(self, client: Client, offered: object) -> None:
