@@ -1,6 +1,7 @@
 """The routes of the console, which every operator with a session may follow."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from authz_server.admin.api import AdminApi, Performed
 from authz_server.admin.console.act_pages import show_act
+from authz_server.admin.console.acts import Values
 from authz_server.admin.console.desk import Desk, RefusedError
 from authz_server.admin.console.languages import (
     LANGUAGE_COOKIE,
@@ -48,6 +50,8 @@ _STATIC_TYPES = {
 }
 
 Page = Callable[[View], Response]
+#: The name of a screen, or what chooses it by the parameters or the form of the request.
+Screen = str | Callable[[Values], str]
 
 #: The pages: for each path its screen, its methods and what shows it.
 PAGES: Mapping[str, tuple[str, tuple[str, ...], Page]] = {
@@ -106,10 +110,9 @@ class Console:
         app.register_blueprint(blueprint)
 
     def _act(self, name: str) -> Response:
-        screen = _screen_of(name, request.args.get("kind", ""))
-        return self._answering(screen, lambda view: show_act(view, name))()
+        return self._answering(partial(_screen_of, name), lambda view: show_act(view, name))()
 
-    def _answering(self, screen: str, page: Page) -> Callable[[], Response]:
+    def _answering(self, screen: Screen, page: Page) -> Callable[[], Response]:
         def answer() -> Response:
             view = self._open(screen)
             if isinstance(view, Response):
@@ -129,7 +132,7 @@ class Console:
 
         return answer
 
-    def _open(self, screen: str) -> View | Response:
+    def _open(self, screen: Screen) -> View | Response:
         """Return the view of the request; without a session, a redirection to the log-in."""
         environ = request.environ
         caller = self._sessions.find_session(environ)
@@ -144,14 +147,16 @@ class Console:
         if limit := LARGER_FORMS.get(request.path):
             limit = max(limit, self._settings.server.maximum_body_bytes)
             request.max_content_length = request.max_form_memory_size = limit
-        form = request.form.to_dict()
+        arguments, form = request.args.to_dict(), request.form.to_dict()
+        if not isinstance(screen, str):
+            screen = screen(form if request.method == "POST" else arguments)
         return View(
             desk=Desk(self._api, caller, self._addresses.read(read_head(environ))),
             texts=texts_in(language),
             screen=screen,
             method=request.method,
             path=request.path,
-            arguments=request.args.to_dict(),
+            arguments=arguments,
             form=form,
             uploads=request.files.getlist,
             issuer=self._settings.issuer,
@@ -181,9 +186,9 @@ def _read_static(name: str) -> tuple[bytes, str]:
     return content, sha256(content).hexdigest()[:16]
 
 
-def _screen_of(act: str, kind: str) -> str:
+def _screen_of(act: str, values: Values) -> str:
     """Return the screen of an act; that of a stop depends on the kind of what it stops."""
-    if act in {"stop-set", "stop-lift"} and kind == "client":
+    if act in {"stop-set", "stop-lift"} and values.get("kind") == "client":
         return "clients"
     nouns = {"client": "clients", "secret": "clients", "ring": "keys", "key": "keys"}
     further = {"stop": "apis", "scope": "apis", "programme": "apis", "token": "tokens"}

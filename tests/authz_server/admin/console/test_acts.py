@@ -55,6 +55,25 @@ def test_a_form_that_lacks_its_fields_is_refused(console, act, caplog):
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 
+def test_a_form_without_its_fields_takes_nothing_away(console, client_id):
+    """Of an operator and of a client that exist: a field that was not sent keeps its value."""
+    operator, client = "/operators/grace", f"/clients/{client_id}"
+    before = [console.site.get(item).json for item in (operator, client)]
+    assert before[0]["roles"]
+    for act, name, item in (
+        ("operator-edit", {"operator": "grace"}, operator),
+        ("client-edit", {"id": client_id}, client),
+    ):
+        tag = console.site.get(item).headers["ETag"]
+        answer = console.post(f"/act/{act}", {**name, "tag": tag, "csrf_token": CSRF})
+        assert answer.status_code < 500, answer.text
+    after = [console.site.get(item).json for item in (operator, client)]
+    kept = ("roles", "state", "name", "organisation", "allowed_scopes")
+    assert [[each.get(name) for name in kept] for each in after] == [
+        [each.get(name) for name in kept] for each in before
+    ]
+
+
 def test_a_form_of_another_site_changes_nothing(console, client_id):
     """The token of the session is required, whatever else the form has."""
     action, fields = read_form(console.page(f"/act/client-disable?id={client_id}"))
@@ -167,6 +186,19 @@ def test_a_stop_leads_back_to_what_it_stops(console, kind, subject, page):
     assert lifted == f"{page}{lead}done=stop-lift"
     told = "Has its secret or its key leaked? Choose Stop" in console.page(page)
     assert told == (kind == "client")
+
+
+@pytest.mark.parametrize("act", ["stop-set", "stop-lift"])
+@pytest.mark.parametrize(
+    ("kind", "screen"),
+    [("client", "Clients"), ("scope", "APIs and scopes"), ("resource-server", "APIs and scopes")],
+)
+def test_a_refused_form_of_a_stop_stays_on_its_screen(console, act, kind, screen):
+    """Without a reason, of another site, or of what does not exist; its kind is in the form."""
+    form = {"kind": kind, "subject": "absent", "csrf_token": CSRF}
+    for fields in (form, {**form, "csrf_token": "odd"}, {**form, "reason": "a leak"}):
+        text = console.post(f"/act/{act}", fields).text
+        assert re.findall(r'aria-current="page">([^<]+)<', text) == [screen], text
 
 
 def test_the_question_about_a_moment_begins_with_the_present_one(console):
