@@ -239,6 +239,23 @@ def test_the_text_null_is_no_absent_filter(site, path):
     require_problem(site.get(path), 400, "invalid-request")
 
 
+def test_what_is_named_null_is_found(site):
+    """An organisation, a resource server, a scope and a client: a text is no absent value."""
+    server = {"id": "null", "name": "Null", "identifier": "https://null.example"}
+    assert site.send("POST", "/resource-servers", json=server).status_code == 201
+    scope = {"name": "null", "description": "Null", "resource_server": "null"}
+    assert site.send("POST", "/scopes", json=scope).status_code == 201
+    site.new_client(id="Null", organisation="null", allowed_scopes=["null"])
+    for filters in ("organisation=null", "resource_server=null", "scope=null", "q=null"):
+        found = site.get(f"/clients?{filters}").json["items"]
+        assert [each["id"] for each in found] == ["Null"], filters
+    owned = site.get("/scopes?resource_server=null").json["items"]
+    assert [each["name"] for each in owned] == ["null"]
+    assert {each["subject"] for each in site.get("/audit?subject=null").json["items"]} == {"null"}
+    assert site.get("/activity?client=Null").json["issued"] == 0
+    assert site.get("/audit?client=Null").json["items"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "name"),
     [
