@@ -133,6 +133,14 @@ def test_the_type_and_the_ring_of_the_registration_are_written(mapper, token_typ
         assert '"RS256"' in snippet(mapper, kind)
 
 
+def test_aspnet_core_refuses_bound_tokens_by_authentication(mapper):
+    """Where a path names no policy too: the program refuses them before it authorises."""
+    authentication, authorisation = snippet(mapper, "dotnet").split("AddAuthorization(")
+    event = authentication.split("OnTokenValidated = context =>")[1]
+    assert re.search(r'claim\.Type == "cnf"\) == true\)\s+context\.Fail\(', event)
+    assert "cnf" not in authorisation
+
+
 @pytest.mark.parametrize("kind", sorted(SIGNATURES_ALONE))
 def test_what_checks_signatures_alone_refuses_reference_tokens(mapper, kind):
     update(mapper, "--token-format", "reference")
