@@ -119,8 +119,11 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         if request.confirmation is not None:
             # The rules remember their decision for other requests of the client.
             authorization = replace(authorization, confirmation=request.confirmation)
-        if client.restrictions is not None and self._limits is not None:
-            authorization = await self._limits.apply(client, client.restrictions, authorization)
+        restrictions = client.restrictions
+        if restrictions is not None and self._limits is not None:
+            authorization = await self._limits.apply(
+                client, restrictions, authorization, asks_store=grant.uses_up
+            )
         if self._plugins is not None and self._plugins.decides:
             decision = decision_of(
                 authorization, request.sender.address, request.authentication_method
@@ -128,8 +131,11 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             decide = partial(self._plugins.decide_token, decision)
             authorization = narrow(authorization, await Step(Lane.PLUGINS, decide))
         if proof is not None:
-            # Last, so that nothing is remembered of a refused request. A client makes a new proof
+            # Late, so that nothing is remembered of a refused request. A client makes a new proof
             # for each request anyway, so that what its grant uses up is used after it.
             await binder.use(proof, client)
         await grant.conclude()
+        if restrictions is not None and self._limits is not None:
+            # After it, so that what is presented again spends nothing.
+            await self._limits.count(client, restrictions, authorization)
         return authorization, await self._issuer.issue(authorization)

@@ -38,7 +38,8 @@ class TokenRequest(Protocol):
 class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
     """Authenticates the client, checks that it may use the grant, and authorizes it.
 
-    One object answers one request. A grant implements only :meth:`authorize`.
+    One object answers one request. A grant implements :meth:`authorize`; and :meth:`conclude`, if a
+    request presents what may be presented only once.
 
     Attributes:
         GRANT_TYPE: the value of ``grant_type``; a registered name, or an absolute URI
@@ -91,10 +92,18 @@ class TokenGrant(BaseGrant, TokenEndpointMixin, ABC):  # type: ignore[misc]
             OAuthError: the grant or a rule refuses the request.
         """
 
+    @property
+    def uses_up(self) -> bool:
+        """Whether the grant implements :meth:`conclude`."""
+        return type(self).conclude is not TokenGrant.conclude
+
     async def conclude(self) -> None:
         """Use up what the request presented, if that may be presented only once.
 
-        It is awaited last, once nothing else refuses the request.
+        It is awaited after the limits of the client, the plugins that decide, and the proof. Only
+        then is the token counted in its budgets, and issued. The request can still be refused: by
+        a budget whose last token another request takes meanwhile, and by the issue, for example
+        if a plugin fails to add its claims, the lifetime is over or no key can sign.
 
         Raises:
             OAuthError: it was used before.

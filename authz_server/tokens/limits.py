@@ -72,14 +72,21 @@ class TokenLimits:
         self._issued: dict[tuple[str, str, str], tuple[int, int]] = {}
 
     async def apply(
-        self, client: ClientEntry, restrictions: Restrictions, authorization: Authorization
+        self,
+        client: ClientEntry,
+        restrictions: Restrictions,
+        authorization: Authorization,
+        *,
+        asks_store: bool = False,
     ) -> Authorization:
-        """Return the authorization within the client's limits, and count its token.
+        """Return the authorization within the client's limits; nothing is counted yet.
 
         Args:
             client: the authenticated client.
             restrictions: the client's.
             authorization: the outcome of the grant.
+            asks_store: whether the shared counts are read, too. Otherwise a budget that other
+                processes have spent may refuse the token as late as :meth:`count`.
 
         Raises:
             OAuthError: ``outside_payment_window`` or ``token_budget_spent``.
@@ -87,8 +94,10 @@ class TokenLimits:
         now = self._clock().timestamp()
         latest = find_latest_expiry(client, restrictions, now)
         if restrictions.budgets:
-            due = self._find_due(client, restrictions.budgets, authorization, now)
-            await self._take(_in_order(due), now)
+            due = _in_order(self._find_due(client, restrictions.budgets, authorization, now))
+            self._require_locally(due, now)
+            if asks_store:
+                await self._add(due, 0, now)
         if latest < float("inf"):
             latest = min(latest, authorization.expires_at or latest)
             authorization = replace(authorization, expires_at=int(latest))
@@ -96,6 +105,29 @@ class TokenLimits:
             claims = {**(authorization.claims or {}), **restrictions.claims}
             authorization = replace(authorization, claims=claims)
         return authorization
+
+    async def count(
+        self, client: ClientEntry, restrictions: Restrictions, authorization: Authorization
+    ) -> None:
+        """Count a token in the budgets of its client; the counts decide.
+
+        What is refused before spends nothing. Of requests that race for the last token of a budget,
+        one is granted it.
+
+        Args:
+            client: the authenticated client.
+            restrictions: the client's.
+            authorization: what the token is issued for.
+
+        Raises:
+            OAuthError: ``token_budget_spent``.
+        """
+        if not restrictions.budgets:
+            return
+        now = self._clock().timestamp()
+        due = _in_order(self._find_due(client, restrictions.budgets, authorization, now))
+        self._take_locally(due, now)
+        await self._add(due, 1, now)
 
     def _find_due(
         self,
@@ -113,13 +145,15 @@ class TokenLimits:
                 scope = entry.name
             yield _Due((client.id, budget.per, scope), budget.tokens, budget.ends_at(now))
 
-    async def _take(self, due: list[_Due], now: float) -> None:
-        self._take_locally(due, now)
+    async def _add(self, due: list[_Due], number: int, now: float) -> None:
+        """Add to the shared counts, or read them; one that leaves no room refuses the token."""
         if self._counters is None:
             return
         for name, tokens, ends_at in due:
-            count = await self._counters.add("token", *name, now=now, ends_at=ends_at)
-            if count is not None and count.number > tokens:
+            count = await self._counters.add(
+                "token", *name, now=now, ends_at=ends_at, number=number
+            )
+            if count is not None and count.number - number >= tokens:
                 # Until the end of the period, this process need not ask again.
                 self._issued[name] = (max(tokens, self._issued.get(name, (0, 0))[0]), ends_at)
                 raise _spent(name, ends_at, now)
@@ -127,16 +161,18 @@ class TokenLimits:
     def _take_locally(self, due: list[_Due], now: float) -> None:
         """Count a token in all its budgets, or in none if one of them is spent."""
         with self._lock:
-            issued = [self._count(each) for each in due]
-            for (name, tokens, ends_at), number in zip(due, issued, strict=True):
-                if number >= tokens:
-                    raise _spent(name, ends_at, now)
-            for (name, _, ends_at), number in zip(due, issued, strict=True):
-                self._issued[name] = (number + 1, ends_at)
+            self._require_locally(due, now)
+            for each in due:
+                self._issued[each.name] = (self._count(each) + 1, each.ends_at)
             if len(self._issued) > _MAXIMUM_COUNTS:
                 self._issued = {
                     name: count for name, count in self._issued.items() if count[1] > now
                 }
+
+    def _require_locally(self, due: list[_Due], now: float) -> None:
+        for each in due:
+            if self._count(each) >= each.tokens:
+                raise _spent(each.name, each.ends_at, now)
 
     def _count(self, due: _Due) -> int:
         number, ends_at = self._issued.get(due.name, (0, 0))

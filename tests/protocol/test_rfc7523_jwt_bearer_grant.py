@@ -5,10 +5,16 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
+from authz_server.app import EXTENSION
 from authz_server.clients.payment_windows import WEEKDAYS
+from authz_server.clients.token_budgets import TokenBudget
+from authz_server.errors import OAuthError
+from authz_server.plugin_manager import PluginManager
+from authz_server.waiting import run
 from support.assertions import Signer, new_key
 from support.claims import claims_of
 from support.dpop import ProofKey
@@ -167,6 +173,81 @@ def test_a_limit_of_the_client_does_not_use_an_assertion_up(protocol, issuers, e
     assert ask(protocol, endpoint, caller, assertion).status_code == 200
     again = ask(protocol, endpoint, caller, assertion)
     require_refusal(again, 400, "invalid_grant", endpoint)
+
+
+def test_what_is_presented_again_spends_no_budget(protocol, issuers, endpoint):
+    """A replayed assertion, and a replayed proof."""
+    budget = {"token_budget": {"per": "day", "tokens": 2}}
+    caller = make_client(protocol, properties={"jwt_bearer_subjects": SUBJECTS} | budget)
+    signer = issuers.provider_signer(OFFICER)
+    proof = {"DPoP": ProofKey().prove(protocol.clock().timestamp(), ENDPOINTS[endpoint])}
+    assertion = signer.assertion()
+    assert ask(protocol, endpoint, caller, assertion, proof).status_code == 200
+    for again, error in ((proof, "invalid_dpop_proof"), (None, "invalid_grant")):
+        answer = ask(protocol, endpoint, caller, assertion, again)
+        require_refusal(answer, 400, error, endpoint)
+    assert ask(protocol, endpoint, caller, signer.assertion()).status_code == 200
+    answer = ask(protocol, endpoint, caller, signer.assertion())
+    require_refusal(answer, 429, "slow_down", endpoint)
+
+
+def test_a_budget_that_another_node_spends_uses_no_assertion_up(database_url, tmp_path):
+    """This process finds it in the store before, not only when it counts the token."""
+    shared = {"clients": {"throttle": "database"}}
+    with Issuers(tmp_path) as issuers:
+        settings = issuers.settings() | shared
+        with running_protocol(tmp_path, database_url, **settings) as protocol:
+            issuers.clock = protocol.clock
+            budget = TokenBudget(per="day", tokens=1)
+            limits = {"token_budget": {"per": budget.per, "tokens": budget.tokens}}
+            caller = make_client(protocol, properties={"jwt_bearer_subjects": SUBJECTS} | limits)
+            now = protocol.clock().timestamp()
+            counters = protocol.app.extensions[EXTENSION].shared_counters
+            name = ("token", caller.id, budget.per, "")
+            run(counters.add(*name, now=now, ends_at=budget.ends_at(now)))
+            assertion = issuers.provider_signer(OFFICER).assertion()
+            require_refusal(ask(protocol, "token", caller, assertion), 429, "slow_down")
+            with protocol.parties.change() as (services, session):
+                lifted = {"token_budget": None}
+                services.clients.update_client(session, caller.id, actor=ACTOR, properties=lifted)
+            assert ask(protocol, "token", caller, assertion).status_code == 200
+
+
+def test_a_refusal_of_a_plugin_spends_neither_the_assertion_nor_the_budget(
+    protocol, issuers, endpoint, monkeypatch
+):
+    """And a token counts for the scopes that the plugin leaves."""
+    budgets = [
+        {"per": "day", "tokens": 1, "scope": "mapper/resolve"},
+        {"per": "day", "tokens": 2},
+    ]
+    properties = {"jwt_bearer_subjects": SUBJECTS, "token_budget": budgets}
+    caller = make_client(protocol, properties=properties)
+    signer = issuers.provider_signer(OFFICER)
+
+    def refuse(_, request):
+        raise OAuthError("refused_by_policy", client_id=request.client_id)
+
+    def narrow(_, request):
+        return replace(request, scopes=("mapper/link",))
+
+    def leave(_, request):
+        return request
+
+    assertion = signer.assertion()
+    monkeypatch.setattr(PluginManager, "decides", property(lambda _: True))
+    statuses = []
+    for decide, presented in (
+        (refuse, assertion),
+        (refuse, assertion),
+        (narrow, assertion),
+        (leave, signer.assertion()),
+        (leave, signer.assertion()),
+    ):
+        monkeypatch.setattr(PluginManager, "decide_token", decide)
+        answer = ask(protocol, endpoint, caller, presented, scope="mapper/link mapper/resolve")
+        statuses.append(answer.status_code)
+    assert statuses == [403, 403, 200, 200, 429]
 
 
 CHANGED_CLAIMS = {

@@ -60,11 +60,13 @@ def _add_one(session: Session, addition: Addition) -> Count:
     has_ended = SharedCount.ends_at <= addition.now
     added = (
         insert_into(session, SharedCount)
-        .values(key=addition.key, number=1, ends_at=addition.ends_at)
+        .values(key=addition.key, number=addition.number, ends_at=addition.ends_at)
         .on_conflict_do_update(
             index_elements=[SharedCount.key],
             set_={
-                "number": case((has_ended, 1), else_=SharedCount.number + 1),
+                "number": case(
+                    (has_ended, addition.number), else_=SharedCount.number + addition.number
+                ),
                 "ends_at": case((has_ended, addition.ends_at), else_=SharedCount.ends_at),
             },
         )

@@ -68,10 +68,10 @@ class RedisCounters(Store):
     def _add(self, values: Sequence[Addition]) -> list[Count]:
         # One transaction, so that a count never loses its end.
         with self._redis.pipeline(transaction=True) as pipeline:
-            for key, now, ends_at in values:
+            for key, now, ends_at, number in values:
                 name = _PREFIX + key.hex().encode()
                 pipeline.set(name, 0, px=max(1, ends_at * 1_000 - round(now * 1_000)), nx=True)
-                pipeline.incr(name)
+                pipeline.incrby(name, number)
                 pipeline.pttl(name)
             try:
                 answers = pipeline.execute()

@@ -26,17 +26,19 @@ class StoreError(Exception):
 
 
 class Addition(NamedTuple):
-    """One that is to be added to a count.
+    """A number that is to be added to a count.
 
     Attributes:
         key: 32 bytes that identify the count.
         now: the present time, in seconds since 1970 UTC.
         ends_at: the end of the count, in seconds since 1970 UTC, if this is its first.
+        number: what is added; 0 to read the count.
     """
 
     key: bytes
     now: float
     ends_at: int
+    number: int = 1
 
 
 class Count(NamedTuple):
@@ -112,25 +114,28 @@ class SharedCounters:
                 self._note_failure(error)
         return self._reason
 
-    async def add(self, *name: str, now: float, ends_at: int) -> Count | None:
-        """Add one to a count; return the count, or None if the store cannot be used.
+    async def add(self, *name: str, now: float, ends_at: int, number: int = 1) -> Count | None:
+        """Add to a count; return the count, or None if the store cannot be used.
 
         Args:
             name: the parts of the count's name.
             now: the present time, in seconds since 1970 UTC.
             ends_at: the end of the count, in seconds since 1970 UTC, if this is its first.
+            number: what is added; 0 to read the count.
         """
-        count = await self._add(name, now, ends_at)
-        if count is None:
+        count = await self._add(name, now, ends_at, number)
+        if count is None and number:
             self._notify(CountedAlone())
         return count
 
-    async def _add(self, name: tuple[str, ...], now: float, ends_at: int) -> Count | None:
+    async def _add(
+        self, name: tuple[str, ...], now: float, ends_at: int, number: int
+    ) -> Count | None:
         if self._is_down and self._monotonic() < self._unused_until:
             return None
         key = sha256("\0".join((self._scope, *name)).encode()).digest()
         try:
-            count = await BatchedStep(self._store, Addition(key, now, ends_at))
+            count = await BatchedStep(self._store, Addition(key, now, ends_at, number))
         except OAuthError:
             # Too many requests wait: this is no failure of the store.
             return None

@@ -181,6 +181,26 @@ def test_a_budget_is_exact_over_several_nodes(open_node):
     assert is_granted(nodes[0], "another", tokens=5)
 
 
+def test_a_budget_that_another_node_has_spent_is_read_before_it_is_counted(open_node):
+    """A request that uses something up is refused before; to read a count adds nothing to it."""
+    clock = FakeClock()
+    counters = [SharedCounters(open_node(), f"{ISSUER}/{id(clock)}") for _ in range(3)]
+    nodes = [TokenLimits(ScopeCatalogue(), clock, each) for each in counters]
+    client = entry("ministry", TokenBudget(per="day", tokens=2))
+
+    def judge(node: TokenLimits, *, asks_store: bool) -> Authorization:
+        wanted = authorization("ministry")
+        return run(node.apply(client, client.restrictions, wanted, asks_store=asks_store))
+
+    for node in (*nodes[:2], *nodes[:2]):
+        judge(node, asks_store=True)
+    assert [is_granted(node, "ministry", tokens=2) for node in nodes[:2]] == [True, True]
+    judge(nodes[2], asks_store=False)
+    with pytest.raises(OAuthError) as caught:
+        judge(nodes[2], asks_store=True)
+    assert caught.value.reason == "token_budget_spent"
+
+
 def test_a_spent_budget_takes_nothing_of_a_longer_one_on_any_node(open_node):
     clock = FakeClock()
     counters = [SharedCounters(open_node(), f"{ISSUER}/{id(clock)}") for _ in range(5)]
@@ -191,7 +211,7 @@ def test_a_spent_budget_takes_nothing_of_a_longer_one_on_any_node(open_node):
 
     def ask(node: TokenLimits) -> str:
         try:
-            run(node.apply(client, client.restrictions, authorization("ministry")))
+            run(grant(node, client))
         except OAuthError as refusal:
             return refusal.detail
         return "granted"
@@ -222,11 +242,17 @@ def authorization(client_id: str) -> Authorization:
     )
 
 
+async def grant(limits: TokenLimits, client: ClientEntry) -> None:
+    """Judge and count a token, as its request does."""
+    granted = await limits.apply(client, client.restrictions, authorization(client.id))
+    await limits.count(client, client.restrictions, granted)
+
+
 def is_granted(limits: TokenLimits, client_id: str, tokens: int) -> bool:
     """Ask for a token within a budget."""
     client = entry(client_id, TokenBudget(per="day", tokens=tokens))
     try:
-        run(limits.apply(client, client.restrictions, authorization(client_id)))
+        run(grant(limits, client))
     except OAuthError as refusal:
         if refusal.reason != "token_budget_spent" or not refusal.retry_after_seconds:
             raise
