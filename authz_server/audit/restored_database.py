@@ -7,6 +7,7 @@ records.
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.sink import AuditRecord
+from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError
 from authz_server.settings import STREAMS
@@ -28,16 +30,23 @@ from authz_server.settings import STREAMS
 #: How far back the file is read. A busy server writes a megabyte of tokens in a few seconds.
 _TAIL_BYTES = 64 * 1_048_576
 _BLOCK_BYTES = 1_048_576
-#: The number of latest changes in the file to look up, and of those in one query.
+_MAXIMUM_LINE_BYTES = 1_048_576
+#: The number of latest changes in the file to look up, and of subjects in one query.
 _CHANGES = 1_000
-_CHANGES_AT_ONCE = 200
+_SUBJECTS_AT_ONCE = 200
 #: Longest delay between a row and its record in the file.
 _DELAY = timedelta(minutes=10)
 #: The row of a machine whose clock is off is dated otherwise than its record, by up to this time.
 _CLOCKS_DIFFER = timedelta(days=1)
+#: Differences this near to each other are of the same clocks.
+_NEAR = timedelta(minutes=1)
+#: Changes that are made once, so that a record and a row are of the same one.
+_MADE_ONCE = ("token.revoked", "client.created", "registration.token_created", "change.requested")
 _FIRST_ID = 1
 #: Records of changes have it; those of tokens, which are most of a file, do not.
 _OF_CHANGES = b'"actor"'
+#: Those of exchanged tokens have another of that name.
+_OF_TOKENS = b'"event":"token.exchanged"'
 # The field with the subject of the row, whose action is the record's, or the event itself.
 _SUBJECT_OF_ACTION = {
     "client.changed": "client_id",
@@ -51,6 +60,8 @@ _SUBJECT_OF_EVENT = {
     **dict.fromkeys(CHANGE_EVENTS, "change"),
 }
 _WITH_KIND = ("cut_off.recorded", "stop.set", "stop.lifted")
+#: The times of rows by action and subject.
+_Rows = dict[tuple[str, str], list[datetime]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +101,17 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
         return None
     if session.scalar(select(func.min(AuditRecord.id))) != _FIRST_ID:
         # Rows were deleted; the latest of them may have been recorded after the oldest one left.
-        oldest += _DELAY
+        oldest += _CLOCKS_DIFFER + _DELAY
     cut_off = select(func.max(AuditRecord.at)).where(
         AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:"
     )
     since = max(oldest, session.scalar(cut_off) or oldest)
     latest = islice(_latest_changes(Path(audit_file)), _CHANGES)
-    comparable = [change for change in latest if change.at >= oldest]
-    return next(_missing(session, comparable, since), None)
+    changes = [change for change in latest if change.at >= oldest]
+    if not changes:
+        return None
+    missing = _missing(session, changes, since)
+    return next((each for each in missing if not _is_revoked(session, each)), None)
 
 
 def require_not_restored(session: Session, audit_destination: str) -> None:
@@ -146,6 +160,8 @@ class RestoreReadiness:
         self._monotonic = monotonic
         self._until = 0.0
         self._fault: RestoredDatabaseError | None = None
+        self._lock = threading.Lock()
+        self._looks = 0
 
     def require(self) -> None:
         """Raise if the last check found a missing change.
@@ -155,21 +171,27 @@ class RestoreReadiness:
         Raises:
             RestoredDatabaseError: a change is missing.
         """
+        looks = self._looks
         if self._monotonic() >= self._until:
-            self._check()
+            # One probe reads the file, and those that wait meanwhile have its result.
+            with self._lock:
+                if self._looks == looks:
+                    self._check()
+                    self._looks += 1
         if self._fault is not None:
             raise self._fault
 
     def _check(self) -> None:
-        self._fault = None
+        found: RestoredDatabaseError | None = None
         try:
             with self._database.reading() as session:
                 require_not_restored(session, self._audit_destination)
         except RestoredDatabaseError as fault:
-            self._fault = fault
+            found = fault
         except SQLAlchemyError:
             return
-        seconds = self.GOOD_SECONDS if self._fault is None else self.BAD_SECONDS
+        self._fault = found
+        seconds = self.GOOD_SECONDS if found is None else self.BAD_SECONDS
         self._until = self._monotonic() + seconds
 
 
@@ -184,7 +206,9 @@ def _latest_changes(path: Path) -> Iterator[RecordedChange]:
             while end > first:
                 begin = max(first, end - _BLOCK_BYTES)
                 file.seek(begin)
-                block = file.read(end - begin) + rest
+                # A longer line is of no change, and would be copied with each block.
+                known = rest if len(rest) <= _MAXIMUM_LINE_BYTES else b""
+                block = file.read(end - begin) + known
                 end = begin
                 # The first line may begin in the block before.
                 rest, _, lines = block.partition(b"\n") if begin else (b"", b"", block)
@@ -195,7 +219,7 @@ def _latest_changes(path: Path) -> Iterator[RecordedChange]:
 
 
 def _read_change(line: bytes) -> RecordedChange | None:
-    if _OF_CHANGES not in line:
+    if _OF_CHANGES not in line or _OF_TOKENS in line:
         return None
     try:
         record = json.loads(line)
@@ -222,54 +246,89 @@ def _row_of(record: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _missing(
-    session: Session, comparable: Sequence[RecordedChange], since: datetime
-) -> Iterator[RecordedChange]:
-    """Yield the changes after ``since`` without a row, in their order."""
-    changes = [change for change in comparable if change.at > since]
-    for begin in range(0, len(changes), _CHANGES_AT_ONCE):
-        part = changes[begin : begin + _CHANGES_AT_ONCE]
-        rows = _rows_near(session, part)
-        for change in part:
-            near = rows.get(_key(change), ())
-            if any(abs(at - change.at) <= _DELAY for at in near):
-                continue
-            if not _is_dated_otherwise(session, change, comparable):
-                yield change
-
-
-def _rows_near(
-    session: Session, changes: Sequence[RecordedChange]
-) -> dict[tuple[str, str], list[datetime]]:
-    """Return the times of the rows about the subjects of the changes, by action and subject."""
+def _rows_of(session: Session, changes: Sequence[RecordedChange]) -> _Rows:
+    """Return the times of the rows about the subjects of the changes, the oldest first."""
     times = [change.at for change in changes]
-    statement = select(AuditRecord.action, AuditRecord.subject, AuditRecord.at).where(
-        AuditRecord.subject.in_({change.subject for change in changes}),
-        AuditRecord.at.between(min(times) - _DELAY, max(times) + _DELAY),
-    )
-    found: dict[tuple[str, str], list[datetime]] = {}
-    for action, subject, at in session.execute(statement):
-        found.setdefault((action, subject), []).append(at)
+    margin = _CLOCKS_DIFFER + _DELAY
+    subjects = sorted({change.subject for change in changes})
+    found: _Rows = {}
+    for begin in range(0, len(subjects), _SUBJECTS_AT_ONCE):
+        statement = select(AuditRecord.action, AuditRecord.subject, AuditRecord.at).where(
+            AuditRecord.subject.in_(subjects[begin : begin + _SUBJECTS_AT_ONCE]),
+            AuditRecord.at.between(min(times) - margin, max(times) + margin),
+        )
+        for action, subject, at in session.execute(statement.order_by(AuditRecord.at)):
+            found.setdefault((action, subject), []).append(at)
     return found
 
 
-def _is_dated_otherwise(
-    session: Session, change: RecordedChange, comparable: Sequence[RecordedChange]
-) -> bool:
-    """Return whether there are as many rows as records like this one, at other times.
+def _missing(
+    session: Session, changes: Sequence[RecordedChange], since: datetime
+) -> Iterator[RecordedChange]:
+    """Yield the changes after ``since`` without a row of their own, the latest first.
 
-    A row has the database's time, a record the machine's.
+    A row has the database's time, a record the machine's, whose clock may have been put right
+    between the records before and after a change.
     """
-    like_it = [each for each in comparable if (each.action, each.subject) == _key(change)]
+    rows = _rows_of(session, changes)
+    now = datetime.now(UTC)
+    present = now - read_database_time(session)
+    latest = max(now, *(change.at for change in changes))
+    found = _pair(changes, rows, _known_offsets(present + (latest - now), changes, rows))
+    # The offset of the nearest change before each one, and of the nearest after it.
+    earlier: list[timedelta | None] = []
+    for own in reversed(found):
+        earlier.append(own if own is not None or not earlier else earlier[-1])
+    later = present
+    for change, own, before in zip(changes, found, reversed(earlier), strict=True):
+        if own is not None:
+            later = own
+        elif change.at - min(later, later if before is None else before) > since:
+            yield change
+
+
+def _known_offsets(
+    present: timedelta, changes: Sequence[RecordedChange], rows: _Rows
+) -> list[timedelta]:
+    """Return how far the machine's clock was ahead of the database's; 0 is the first.
+
+    It is known from the clocks, and from changes that are made once. One that is made again may
+    have the row of another time, and tells nothing.
+    """
+    known = [timedelta(0)]
+    once = (change for change in changes if change.action in _MADE_ONCE)
+    seen = (change.at - at for change in once for at in rows.get(_key(change), ()))
+    for offset in (present, *seen):
+        if abs(offset) <= _CLOCKS_DIFFER and all(abs(offset - each) > _NEAR for each in known):
+            known.append(offset)
+    return known
+
+
+def _pair(
+    changes: Sequence[RecordedChange], rows: _Rows, offsets: Sequence[timedelta]
+) -> list[timedelta | None]:
+    """Return the offset of each change from a row of its own; None: it has none."""
+    free = {key: list(times) for key, times in rows.items()}
+    found: list[timedelta | None] = [None] * len(changes)
+    for index, change in sorted(enumerate(changes), key=lambda each: each[1].at):
+        times = free.get(_key(change), [])
+        for at in times:
+            offset = change.at - at
+            if any(abs(offset - each) <= _DELAY for each in offsets):
+                found[index] = offset
+                times.remove(at)
+                break
+    return found
+
+
+def _is_revoked(session: Session, change: RecordedChange) -> bool:
+    """Return whether it is of a token with a row: it is revoked only once, at any time."""
+    if change.action != "token.revoked":
+        return False
     statement = select(func.count()).where(
         AuditRecord.action == change.action, AuditRecord.subject == change.subject
     )
-    # A token is revoked only once, so its row counts at any time.
-    if change.action == "token.revoked":
-        return bool(session.scalar(statement))
-    earliest = min(each.at for each in comparable) - _CLOCKS_DIFFER
-    found = session.scalar(statement.where(AuditRecord.at >= earliest))
-    return (found or 0) >= len(like_it)
+    return bool(session.scalar(statement))
 
 
 def _key(change: RecordedChange) -> tuple[str, str]:
