@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from authz_server.audit.event import STORED, Event
 from authz_server.audit.notifier import Notifier, Notify, Receiver
 from authz_server.database.orm import Database
-from authz_server.database.statistics import gather_statistics, has_many_changes
+from authz_server.database.statistics import MANY, gather_statistics
 from authz_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class BaseServices:
 
             with nullcontext() if self.sink is None else self.sink.one_sync():
                 report_changes(self.notify, session)
-        if has_many_changes(session):
+        if MANY in session.info:
             gather_statistics(self.database.engine)
 
     @cached_property

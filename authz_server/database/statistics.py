@@ -18,18 +18,14 @@ logger = logging.getLogger(__name__)
 _TABLES = ("client", "client_grant", "client_text", "client_secret", "scope_use")
 #: The number of changed entries from which statistics are gathered at once.
 MANY_CHANGES = 500
-_MANY = "many_changes"
+#: The key of the information of a session by which many entries were changed.
+MANY = "many_changes"
 
 
 def note_changes(session: Session, number: int) -> None:
     """Note how many entries a transaction changed; what few change is left to the autovacuum."""
     if number >= MANY_CHANGES:
-        session.info[_MANY] = True
-
-
-def has_many_changes(session: Session) -> bool:
-    """Return whether a transaction changed many entries."""
-    return _MANY in session.info
+        session.info[MANY] = True
 
 
 def gather_statistics(engine: Engine) -> None:

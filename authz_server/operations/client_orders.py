@@ -54,7 +54,7 @@ class ClientOrder:
 
     @cached_property
     def key(self) -> ColumnElement[Any] | None:
-        """What the clients are sorted by; None: only their ids."""
+        """The expression by which the clients are sorted; None: their ids alone."""
         match self.sort:
             case "name":
                 return func.lower(Client.name)
