@@ -59,10 +59,11 @@ def _plan(  # noqa: PLR0913 - the parts of a page, by name
         if not act.fields or _is_filled(act, values):
             planned = _send(view, act, values, tag, dry_run=True)
     except RefusedError as refused:
-        view.log_in_again(refused, link(f"/act/{act.name}", **_kept(act, values)))
+        view.log_in_again(refused, _address(act, values))
         refusal = refusal or refused
     return view.page(
         "act.html",
+        address=_address(act, values),
         act=act,
         values=_shown_values(act, values, item),
         given=values,
@@ -88,7 +89,7 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
     try:
         done = _send(view, act, values, values.get("tag"), dry_run=False)
     except RefusedError as refusal:
-        view.log_in_again(refusal, link(f"/act/{act.name}", **_kept(act, values)))
+        view.log_in_again(refusal, _address(act, values))
         was = None
         if refusal.problem == _CHANGED_MEANWHILE:
             was = _read_snapshot(values.get("snapshot", ""))
@@ -99,14 +100,17 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
     if waits and not _secret_of(answer):
         return view.redirect(link("/changes", done="waits"))
     if act.is_shown:
+        back = act.back(_of_created(values, answer))
         return view.page(
             "done.html",
+            # A secret is shown once: no address shows this page again.
+            address=back,
             act=act,
             values=values,
             answer=answer,
             waits=waits,
             changes=changes_of(answer.get("diff")),
-            back=act.back(_of_created(values, answer)),
+            back=back,
             secret=_secret_of(answer),
         )
     back = act.back(values)
@@ -149,9 +153,10 @@ def _is_filled(act: Act, values: Values) -> bool:
     return True
 
 
-def _kept(act: Act, values: Values) -> dict[str, str]:
+def _address(act: Act, values: Values) -> str:
+    """Return the address of the plan with the same fields, which a form does not have."""
     names = (*act.names, *(field.name for field in act.fields))
-    return {name: values[name] for name in names if values.get(name)}
+    return link(f"/act/{act.name}", **{name: values.get(name) for name in names})
 
 
 def _shown_values(act: Act, values: Values, item: Item | None) -> dict[str, str]:

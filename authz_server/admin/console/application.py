@@ -197,7 +197,9 @@ def _screen_of(act: str, values: Values) -> str:
 
 
 def _refused(view: View, answer: Performed) -> Response:
-    return view.page("refused.html", answer=answer, status=answer.status)
+    # The address of a form need not be that of a page.
+    address = "/" if view.method == "POST" else ""
+    return view.page("refused.html", address=address, answer=answer, status=answer.status)
 
 
 def _as_answer(fault: Exception, settings: Settings) -> Performed:

@@ -90,12 +90,20 @@ class View:
     csrf_token: Callable[[], str]
     require_own_form: Callable[[], None]
 
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
+    def page(
+        self,
+        template: str,
+        *,
+        status: int = 200,
+        address: str = "",
+        **values: Any,  # noqa: ANN401 - values of templates
+    ) -> Response:
         """Return a page.
 
         Args:
             template: its template.
             status: the HTTP status.
+            address: what shows it in another language; empty: the address of the request.
             values: the values of the template.
         """
         done = self.arguments.get("done", "")
@@ -104,7 +112,10 @@ class View:
             t=self.texts,
             screens=[each for each in SCREENS if self._shows(*each)],
             screen=self.screen,
-            languages=[(tag, name, self._in_language(tag)) for tag, name in LANGUAGES.items()],
+            languages=[
+                (tag, name, in_language(address or self._address(), tag))
+                for tag, name in LANGUAGES.items()
+            ],
             caller=self.desk.caller,
             may=self.desk.may,
             issuer=self.issuer,
@@ -136,12 +147,17 @@ class View:
         if refusal.problem == _STEP_UP:
             raise LogInAgain(path)
 
-    def _in_language(self, tag: str) -> str:
-        """Return the address of this page in another language; that of a form by its parameters."""
+    def _address(self) -> str:
+        """Return the address of the request, without what only this answer has."""
         given = {
             name: each for name, each in self.arguments.items() if name not in {"lang", "done"}
         }
-        return link(self.path, **given, lang=tag)
+        return link(self.path, **given)
+
+
+def in_language(address: str, tag: str) -> str:
+    """Return the address of a page in another language."""
+    return f"{address}{'&' if '?' in address else '?'}lang={tag}"
 
 
 def html(text: str, status: int, language: str) -> Response:

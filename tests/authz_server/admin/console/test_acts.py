@@ -201,6 +201,29 @@ def test_a_refused_form_of_a_stop_stays_on_its_screen(console, act, kind, screen
         assert re.findall(r'aria-current="page">([^<]+)<', text) == [screen], text
 
 
+_EDIT = {"name": "x & y", "allowed_scopes": "mapper/link", "tag": '"odd"'}
+
+
+@pytest.mark.parametrize(
+    ("act", "fields", "shown"),
+    [
+        ("client-revoke", {}, "/act/client-revoke?id={}"),
+        ("client-edit", _EDIT, "/act/client-edit?id={}&name=x+%26+y&allowed_scopes="),
+        ("secret-add", {"description": "second"}, "/clients/client?id={}&lang="),
+        ("client-revoke", {"csrf_token": "odd"}, "/?lang="),
+    ],
+)
+def test_a_form_is_answered_in_each_language(console, client_id, act, fields, shown):
+    """Its links lead to the plan, or else to the page that comes next: a form has no address."""
+    answer = console.post(f"/act/{act}", {"id": client_id, "csrf_token": CSRF, **fields})
+    links = re.findall(r'<li><a href="([^"]+)" lang="(\w+)"', answer.text)
+    assert len(links) > 1
+    for link, language in links:
+        address = link.replace("&amp;", "&")
+        assert address.startswith(shown.format(client_id))
+        assert f'<html lang="{language}">' in console.page(address)
+
+
 def test_the_question_about_a_moment_begins_with_the_present_one(console):
     """In UTC, so that the hour alone is left to enter; an asked moment stays."""
     assert f'value="{console.site.clock():%Y-%m-%dT%H:}' in console.page("/audit")
