@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from authz_server.audit.findings import (
 )
 from authz_server.audit.models import AuditBlock
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.stored_rows import load
 from authz_server.audit.time_limit import require_time
 from keys.errors import TokenRefusedError
 
@@ -29,8 +31,8 @@ from keys.errors import TokenRefusedError
 _UNSIGNED = timedelta(hours=1)
 #: A purge compares with the clock of another machine.
 _SLACK = timedelta(minutes=10)
-#: Who writes to the database may store what no column of its type holds: SQLite takes any text.
-_UNREADABLE = (ValueError, TypeError, OverflowError)
+#: SQLite orders text and bytes after every number.
+_LARGEST_NUMBER = 2**63 - 1
 _EARLIEST = microseconds_of(datetime(1, 1, 1, tzinfo=UTC))
 _LATEST = microseconds_of(datetime(9999, 12, 31, tzinfo=UTC))
 
@@ -41,7 +43,7 @@ Row = TypeVar("Row", AuditBlock, AuditRecord)
 class _Listed(NamedTuple):
     """A record of a block."""
 
-    record_id: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    record_id: Annotated[int, Meta(ge=1, le=_LARGEST_NUMBER)]
     hash: str
     microseconds: Annotated[int, Meta(ge=_EARLIEST, le=_LATEST)]
 
@@ -110,14 +112,14 @@ class BlockCheck:
         while True:
             require_time()
             number = self._session.scalar(
-                select(func.min(AuditBlock.number)).where(AuditBlock.number > last)
+                select(func.min(AuditBlock.number)).where(
+                    AuditBlock.number.between(last + 1, _LARGEST_NUMBER)
+                )
             )
             if number is None:
                 break
             blocks = self._load(select(AuditBlock).where(AuditBlock.number == number))
-            if blocks:
-                self._check_block(blocks[0], known)
-            else:
+            if not blocks or load(partial(self._check_block, blocks[0], known)) is None:
                 self._find("changed", f"block {number}", "it cannot be read")
             last = number
             self._session.expunge_all()
@@ -136,11 +138,13 @@ class BlockCheck:
 
     def _known_blocks(self) -> Mapping[int, tuple[str, str]]:
         """Return the hash of each block that a checkpoint names, with the checkpoint's place."""
-        query = select(AuditBlock.number, AuditBlock.signature)
-        for number, token in self._session.execute(query.where(AuditBlock.signature.is_not(None))):
+        for number, token in self._signatures():
             place = f"block {number}"
+            if not isinstance(token, str):
+                self._find("forged", place, "the checkpoint cannot be read")
+                continue
             try:
-                found = self._reader.read(token or "")
+                found = self._reader.read(token)
             except TokenRefusedError as error:
                 self._find("forged", place, "the checkpoint is refused: {why}", why=error)
                 continue
@@ -156,7 +160,21 @@ class BlockCheck:
             if each.block is not None
         }
 
-    def _check_block(self, block: AuditBlock, known: Mapping[int, tuple[str, str]]) -> None:
+    def _signatures(self) -> Iterable[tuple[int, str | None]]:
+        """Return the checkpoints of blocks by number; None for one that cannot be read."""
+        query = select(AuditBlock.number, AuditBlock.signature).where(
+            AuditBlock.signature.is_not(None), AuditBlock.number <= _LARGEST_NUMBER
+        )
+        rows = load(lambda: self._session.execute(query).all())
+        if rows is not None:
+            return rows
+        one = select(AuditBlock.signature)
+        return [
+            (number, load(partial(self._session.scalar, one.where(AuditBlock.number == number))))
+            for number in self._session.scalars(query.with_only_columns(AuditBlock.number)).all()
+        ]
+
+    def _check_block(self, block: AuditBlock, known: Mapping[int, tuple[str, str]]) -> bool:
         place = f"block {block.number}"
         previous = self._last
         self._blocks += 1
@@ -186,13 +204,11 @@ class BlockCheck:
                 self._find("changed", place, "its time is not that of its latest record")
             self._check_records(block, listed)
         self._note_signature(block, known.get(block.number))
+        return True
 
     def _load(self, query: Select[Row]) -> list[Row] | None:
         """Return the rows; None: one of them cannot be read."""
-        try:
-            return list(self._session.scalars(query))
-        except _UNREADABLE:
-            return None
+        return load(lambda: list(self._session.scalars(query)))
 
     def _load_records(self, listed: Sequence[_Listed]) -> Mapping[int, AuditRecord | None]:
         """Return the listed records that are there, by their id; None for an unreadable one."""
@@ -219,7 +235,10 @@ class BlockCheck:
             if row is None:
                 self._find_missing(place, record_id, time_of(microseconds))
                 continue
-            found = hash_record(row)
+            found = load(partial(hash_record, row))
+            if found is None:
+                self._find("changed", place, "it cannot be read")
+                continue
             if found == recorded_hash and row.block == block.number:
                 self._intact += 1
                 continue

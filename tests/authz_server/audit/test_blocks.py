@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, update
 
 from authz_server.audit import blocks
 from authz_server.audit.block_check import BlockCheck
@@ -185,23 +185,28 @@ def test_a_block_that_lists_no_records_is_changed(database, listed):
     assert ("changed", "block 2") in faults(database)
 
 
-@pytest.mark.parametrize(
-    ("table", "column", "place"),
-    [
-        ("audit_block", "records", "block 1"),
-        ("audit_block", "last_at", "block 1"),
-        ("audit_record", "detail", "record 1"),
-        ("audit_record", "at", "record 1"),
-    ],
-)
-def test_a_row_that_cannot_be_read_is_changed(sqlite_url, table, column, place):
-    """SQLite stores any text in any column."""
+DEEP = "[" * 3_000 + "]" * 3_000
+ALTERED = [
+    *(("audit_record", name) for name in ("at", "actor", "action", "subject", "detail", "block")),
+    *(("audit_block", name) for name in ("number", "records", "sealed_at", "last_at")),
+    *(("audit_block", name) for name in ("previous_hash", "hash", "signature")),
+]
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'00'", "x'6162'", "CAST(x'ff' AS TEXT)", f"'{DEEP}'"])
+@pytest.mark.parametrize(("table", "column"), ALTERED)
+def test_a_row_that_cannot_be_read_is_named(sqlite_url, table, column, value):
+    """SQLite stores any text and any bytes in any column."""
     with attached(sqlite_url) as database:
         record(database, DAY, DAY)
         seal_records(database, NOW)
+        altered = f"UPDATE {table} SET {column} = {value} WHERE rowid = 1"  # noqa: S608
         with database.transaction() as session:
-            session.execute(text(f"UPDATE {table} SET {column} = 'x' WHERE rowid = 1"))  # noqa: S608
-        assert faults(database)[0] == ("changed", place)
+            session.connection().exec_driver_sql(altered)
+        found = faults(database)
+        named = "record 1" if (table, column) in ALTERED[:6] or column == "number" else "block 1"
+        assert found[0][1] == named
+        assert found[0][0] in {"changed", "inserted", "forged"}
 
 
 def test_a_record_that_claims_to_be_sealed_is_inserted(database):
