@@ -107,7 +107,11 @@ class ClientOrder:
         """Return whether columns are, in turn, behind values."""
         columns = tuple_(*(column for column, _ in pairs))
         values = tuple_(*(literal(value, column.type) for column, value in pairs))
-        return columns < values if self.descending else columns > values
+        column, value = pairs[0]
+        # SQLite begins in an index at an expression of its own, and not at one of a tuple.
+        if self.descending:
+            return and_(column <= value, columns < values)
+        return and_(column >= value, columns > values)
 
     def _directed(self, *keys: ColumnElement[Any]) -> Iterable[ColumnElement[Any]]:
         return (each.desc() if self.descending else each for each in keys)
