@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from authz_server.app import Application, create_app, hold_background_work, record_start
-from authz_server.database.schema import require_schema
+from authz_server.database.tables import require_whole_schema
 from authz_server.logs import configure_logging
 from authz_server.serving.prefork import (
     PreforkApplication,
@@ -36,5 +36,7 @@ application = PreforkApplication(
     partial(create_app, _settings),
     begin=_begin,
     hold=hold_background_work,
-    may_serve=SchemaGate(partial(require_schema, _settings.database, is_patient=False)).may_serve,
+    may_serve=SchemaGate(
+        partial(require_whole_schema, _settings.database, is_patient=False)
+    ).may_serve,
 )

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from authz_server.database.connector import PostgresConnector
-from authz_server.database.schema import SchemaError, SchemaState, read_schema, require_tables
+from authz_server.database.schema import SchemaError, SchemaState, read_schema
 from authz_server.database.session_check import require_session
 from authz_server.database.sqlite import open_to_others
+from authz_server.database.tables import require_tables
 from authz_server.settings.database import DatabaseSettings
 
 

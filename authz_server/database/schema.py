@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, false, inspect, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, inspect, text
 
-from authz_server.database.errors import describe_failure
 from authz_server.database.orm import Database, open_database
 from authz_server.database.sqlite import find_file
 from authz_server.database.statistics import gather_statistics
@@ -102,7 +100,7 @@ def read_schema(
 def describe_schema(current: str | None, settings: DatabaseSettings) -> SchemaState:
     """Return the state of a schema whose revision is ``current``; None: there is no schema."""
     newer = current is not None and current not in REVISIONS
-    return SchemaState(current, HEAD, newer, _name(settings))
+    return SchemaState(current, HEAD, newer, name_database(settings))
 
 
 def require_schema(settings: DatabaseSettings, *, is_patient: bool = True) -> None:
@@ -118,46 +116,6 @@ def require_schema(settings: DatabaseSettings, *, is_patient: bool = True) -> No
     """
     if sentence := read_schema(settings, is_patient=is_patient).explain():
         raise SchemaError(sentence)
-
-
-def require_tables(settings: DatabaseSettings) -> None:
-    """Raise unless each table of this release can be read, with each of its columns.
-
-    The revision alone does not show what a restored copy lacks, or what a role may not read.
-
-    Args:
-        settings: name the database; its schema is that of this release.
-
-    Raises:
-        SchemaError: a table or a column is missing, or may not be read.
-        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
-    """
-    with opened_database(settings) as database, database.engine.connect() as connection:
-        for table in database.metadata.tables.values():
-            try:
-                connection.execute(select(table).where(false()))
-            except DBAPIError as error:
-                connection.rollback()
-                if _is_locked(error):  # by a migration or a backup: the table is there
-                    continue
-                if not _is_of_schema(error):
-                    raise
-                raise SchemaError(
-                    f"The table {table.name} of {_name(settings)} cannot be read: "
-                    f"{describe_failure(error)}. Restore a whole backup, or grant the server's "
-                    "role SELECT, INSERT, UPDATE and DELETE on all tables."
-                ) from error
-
-
-def _is_locked(error: DBAPIError) -> bool:
-    # PostgreSQL, appendix A: statement_timeout and lock_timeout.
-    return getattr(error.orig, "sqlstate", None) in {"57014", "55P03"}
-
-
-def _is_of_schema(error: DBAPIError) -> bool:
-    # PostgreSQL, appendix A: class 42 is about names and access.
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return state.startswith("42") or getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
 
 
 def upgrade_database(settings: DatabaseSettings) -> None:
@@ -225,6 +183,16 @@ def opened_database(settings: DatabaseSettings, *, may_create: bool = False) -> 
         database.close()
 
 
+def name_database(settings: DatabaseSettings) -> str:
+    """Return the name of the database in messages."""
+    parts = settings.parts
+    if parts.is_sqlite:
+        return f"the database file {parts.file}" if parts.file else "the database in memory"
+    values = parts.parameters
+    place = values.get("host") or values.get("service") or "the local socket"
+    return f"the database {values.get('dbname') or values.get('user') or '(by default)'} at {place}"
+
+
 def _read_revision(connection: Connection) -> str | None:
     """Return the revision that Alembic recorded; None if it recorded none."""
     if not inspect(connection).has_table("alembic_version"):
@@ -236,15 +204,6 @@ def _read_revision(connection: Connection) -> str | None:
 def _is_missing(settings: DatabaseSettings) -> bool:
     parts = settings.parts
     return bool(parts.file) and find_file(parts.file) is None
-
-
-def _name(settings: DatabaseSettings) -> str:
-    parts = settings.parts
-    if parts.is_sqlite:
-        return f"the database file {parts.file}" if parts.file else "the database in memory"
-    values = parts.parameters
-    place = values.get("host") or values.get("service") or "the local socket"
-    return f"the database {values.get('dbname') or values.get('user') or '(by default)'} at {place}"
 
 
 def _patient(settings: DatabaseSettings) -> DatabaseSettings:

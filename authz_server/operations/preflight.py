@@ -17,7 +17,8 @@ from authz_server.clients.counters.opening import open_redis
 from authz_server.clients.counters.shared import StoreError
 from authz_server.clients.peppers import count_secrets, require_own_pepper
 from authz_server.database.errors import describe_failure, find_sentence, with_driver_error
-from authz_server.database.schema import opened_database, require_schema, require_tables
+from authz_server.database.schema import opened_database
+from authz_server.database.tables import require_whole_schema
 from authz_server.errors import OAuthError, OperatorError
 from authz_server.logs import redact
 from authz_server.operations.group_roles import GroupRoles
@@ -250,8 +251,7 @@ def _check_database(settings: Settings) -> None:
         from authz_server.database.session_check import require_session  # noqa: PLC0415
 
         require_session(PostgresConnector(settings.database).open)
-    require_schema(settings.database)
-    require_tables(settings.database)
+    require_whole_schema(settings.database)
 
 
 def _check_keys(settings: Settings) -> None:
