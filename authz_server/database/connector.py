@@ -78,7 +78,7 @@ class PostgresConnector:
             connection.autocommit = True
             connection.execute(_FORGET)
             query = self.session_query(connection.info.server_version)
-            row = connection.execute(query).fetchone()
+            row = connection.execute(query, (_application_name(connection),)).fetchone()
             self._require_primary(row)
             self.opened.admit(connection)
             connection.autocommit = False
@@ -134,7 +134,8 @@ class PostgresConnector:
     def session_query(self, server_version: int) -> str:
         """Return the query to run first on a new connection, in a transaction of its own.
 
-        Its row holds whether the server takes no writes, followed by the values that were set.
+        Its row holds whether the server takes no writes, followed by the values that were set. Its
+        parameter is the name of the application.
 
         Args:
             server_version: as libpq reports it, for example 180000.
@@ -142,6 +143,8 @@ class PostgresConnector:
         statement_timeout = str(self._settings.statement_timeout_milliseconds)
         wanted = {
             "client_encoding": "'UTF8'",
+            # A pooler sets it once for each session, and the beginning of a session forgets it.
+            "application_name": "%s",
             "DateStyle": "'ISO'",
             "TimeZone": "'UTC'",
             "standard_conforming_strings": "'on'",
@@ -163,6 +166,12 @@ class PostgresConnector:
             "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, "
             f"{set_all}"
         )
+
+
+def _application_name(connection: psycopg.Connection[Any]) -> str:
+    """Return the name of the URL, the environment or the service file; else that of the server."""
+    given = connection.info.get_parameters()
+    return given.get("application_name") or given.get("fallback_application_name", "")
 
 
 def _require_utf8(connection: psycopg.Connection[Any]) -> None:

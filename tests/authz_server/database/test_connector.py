@@ -12,6 +12,7 @@ from authz_server.database.errors import find_unfitness
 from authz_server.database.postgresql import DatabaseUnfitError
 from authz_server.settings import DatabaseSettings, Secret
 from authz_server.settings.sources import SecretSource
+from support.pgbouncer import pgbouncer
 from support.roles import attached
 
 PINNED = {
@@ -79,6 +80,20 @@ def test_the_urls_own_parameters_win(role):
     assert parameters["keepalives_idle"] == "77"
     assert parameters["tcp_user_timeout"] == "1234"
     assert parameters["keepalives_count"] == 3
+
+
+def test_the_name_of_the_application_is_set_again_behind_a_pooler(
+    postgresql, postgresql_url, monkeypatch
+):
+    """A pooler sets it when it lends a session, before the session begins with nothing."""
+    with pgbouncer(postgresql, postgresql_url, "session") as url:
+        with attached(url) as database:
+            assert _from_pool(database, "application_name") == "authz-server"
+        with attached(f"{url}?application_name=it's%2050%25") as database:
+            assert _from_pool(database, "application_name") == "it's 50%"
+        monkeypatch.setenv("PGAPPNAME", "of the environment")
+        with attached(url) as database:
+            assert _from_pool(database, "application_name") == "of the environment"
 
 
 def test_no_start_up_parameter_is_sent_that_a_pooler_refuses(role):
