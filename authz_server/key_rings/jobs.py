@@ -116,7 +116,7 @@ class KeyDuties:
         """Run a tick on every ring, as far as this process has the permissions.
 
         Raises:
-            ClockOffError: this machine's clock is off; nothing was changed.
+            ClockOffError: this machine's clock is off; withdrawals were followed on every ring.
             KeysError: the last error of any ring; the other rings were processed.
         """
         self._on_every_ring(self._rotator.tick)
@@ -134,8 +134,9 @@ class KeyDuties:
         for ring in self._key_rings.ring_names():
             try:
                 act(ring, actor=SERVER)
-            except ClockOffError:
-                raise  # applies to every ring, and the alarm was raised
+            except ClockOffError as error:
+                # The rotator raises the alarm, and follows the withdrawals of this ring.
+                failure = error
             except StoreUnavailable as error:
                 logger.warning("the tick of ring %s failed: %s", ring, error)
                 failure = error

@@ -142,6 +142,23 @@ def test_no_ring_is_moved_on_while_the_clock_is_off(process):
     assert process.received.all == [], "the rotator raises the alarm, and once"
 
 
+def test_withdrawals_of_every_ring_are_followed_while_the_clock_is_off(process):
+    """The first ring with the clock's failure does not keep the others from theirs."""
+    rotator, followed = process.duties._rotator, []  # noqa: SLF001
+    withdraw = rotator.withdraw
+
+    def follow(ring: str, actor: str) -> None:
+        followed.append(ring)
+        withdraw(ring, actor)
+
+    rotator.withdraw = follow
+    set_offset(process, -3_600.0)
+    with pytest.raises(ClockOffError):
+        process.duties.tick()
+    assert sorted(followed) == ["one", "two"]
+    assert process.received.all == []
+
+
 def test_each_process_has_a_name_of_its_own(process):
     name = process.duties.node
     assert name == process.duties.node
