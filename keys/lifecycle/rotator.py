@@ -118,7 +118,7 @@ class Rotator:
             StoreUnavailable: the store cannot be read or written.
         """
         if dry_run:
-            return Outcome(plan_tick(self._reader.observe(ring, actor)))
+            return Outcome(plan_tick(self._reader.observe(ring, actor, dry_run=True)))
         try:
             outcome = self._carry_out(ring, actor, plan_tick)
         except ClockOffError:
@@ -149,7 +149,8 @@ class Rotator:
         """
         ring = self._reader.find_ring_of(order.kid) if isinstance(order, KeyOrder) else order.ring
         if dry_run:
-            state = self._reader.observe(ring, actor, needs_clock=order.needs_clock)
+            needs_clock = order.needs_clock
+            state = self._reader.observe(ring, actor, needs_clock=needs_clock, dry_run=True)
             return Outcome(order.plan(state))
         match order:
             case Rotate():

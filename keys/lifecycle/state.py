@@ -169,7 +169,13 @@ class StateReader:
         self._node_clock = NodeClock(store, clock, timing.clock_tolerance_seconds, notify)
 
     def observe(
-        self, name: str, actor: str, made: Version | None = None, *, needs_clock: bool = True
+        self,
+        name: str,
+        actor: str,
+        made: Version | None = None,
+        *,
+        needs_clock: bool = True,
+        dry_run: bool = False,
     ) -> ObservedState:
         """Return the observed state of the ring ``name``.
 
@@ -181,6 +187,8 @@ class StateReader:
             actor: the recorded actor.
             made: a version that was just made, which the backend may not list yet.
             needs_clock: whether the plan requires a correct clock.
+            dry_run: whether the plan is not carried out. Nothing is stored, so that leaps of the
+                clock are not looked for.
 
         Raises:
             ClockOffError: this machine's clock is off, and the plan needs it.
@@ -191,11 +199,13 @@ class StateReader:
         ring = get_ring(rings, name)
         if needs_clock:
             now = self._node_clock.require_now(ring.changed_at)
-            self._require_steady()
+            if not dry_run:
+                self._require_steady()
         else:
             # A successor that is due by a clock that leapt ahead signs nothing once it is set back.
             latest = self._node_clock.measure_now()
-            now = max(self._limit(latest), min(latest, ring.changed_at or latest))
+            passed = latest if dry_run else self._limit(latest)
+            now = max(passed, min(latest, ring.changed_at or latest))
         backend = self._backends.get(ring.backend_uri)
         rules = self._rules.get(name)
         return ObservedState(

@@ -146,10 +146,12 @@ def test_nothing_is_removed_early_by_a_clock_within_the_tolerance(world):
 
 
 STOPS = {
-    "revoke": lambda world: world.apply(Revoke(world.key(1).kid, "leaked")),
-    "revoke all": lambda world: world.apply(Revoke(world.key(1).kid, "leaked", all_versions=True)),
-    "taint": lambda world: world.apply(Taint(world.key(1).kid, "unsure")),
-    "freeze": lambda world: world.apply(Freeze("ring", "unsure")),
+    "revoke": lambda world, **options: world.apply(Revoke(world.key(1).kid, "leaked"), **options),
+    "revoke all": lambda world, **options: world.apply(
+        Revoke(world.key(1).kid, "leaked", all_versions=True), **options
+    ),
+    "taint": lambda world, **options: world.apply(Taint(world.key(1).kid, "unsure"), **options),
+    "freeze": lambda world, **options: world.apply(Freeze("ring", "unsure"), **options),
 }
 
 
@@ -245,3 +247,12 @@ def test_first_keys_are_dated_by_the_stores_time_and_the_tolerance_is_a_setting(
     )
     (ring,) = store.load_rings(clock())
     assert {key.published_at for key in ring.keys} == {clock() + timedelta(seconds=60)}
+
+
+@pytest.mark.parametrize("plan", [tick, rotate, activate, prune, *STOPS.values()])
+def test_a_dry_run_does_not_look_for_leaps_which_would_store_the_state_of_the_clock(world, plan):
+    def store(*_):
+        pytest.fail("something is stored")
+
+    world.rotator = world.make_rotator(require_steady=store, limit=store)
+    plan(world, dry_run=True)

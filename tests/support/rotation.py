@@ -49,7 +49,7 @@ class RingFixture:
         create_first_key(self.store, self.backend, self.definition, clock=self.clock, actor="test")
         self.rotator = self.make_rotator()
 
-    def make_rotator(self, *, permissions: Permissions | None = None) -> Rotator:
+    def make_rotator(self, *, permissions: Permissions | None = None, **parts: Any) -> Rotator:
         """Return one more rotator, as another process would have it."""
         rules = RingRules(
             definition=self.definition, mode=self.mode, permissions=permissions or self.permissions
@@ -62,6 +62,7 @@ class RingFixture:
             timing=self.timing,
             notify=self.received,
             readiness=lambda _: self.readiness,
+            **parts,
         )
 
     def make_node(self) -> KeyRings:

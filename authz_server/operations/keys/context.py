@@ -217,12 +217,6 @@ def make_context(  # noqa: PLR0913 - its parts, by name
             logins.accesses,
             notify,
         )
-    limit: Callable[[datetime], datetime] = services.purge.limit
-    if looking:
-        # Without changes, the state of the clock is not recorded either.
-        limit = _leave
-    elif role == "order":
-        limit = _PassedTime(services.purge)
     rotator = Rotator(
         store=services.key_store,
         backends=backends,
@@ -231,14 +225,10 @@ def make_context(  # noqa: PLR0913 - its parts, by name
         timing=settings.keys.timing(),
         notify=notify,
         readiness=StandbyReadiness(services.database, settings.keys, services.clock),
-        require_steady=(lambda: None) if looking else partial(require_steady_clock, services),
-        limit=limit,
+        require_steady=partial(require_steady_clock, services),
+        limit=_PassedTime(services.purge) if role == "order" else services.purge.limit,
     )
     return KeyContext(services, backends, rotator, notices, notify, logins.identity, actor)
-
-
-def _leave(now: datetime) -> datetime:
-    return now
 
 
 class _PassedTime:
