@@ -9,15 +9,17 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.chain import NO_HASH
 from authz_server.audit.models import AuditBlock
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.stored_rows import load
 from authz_server.database.orm import Database
 
 #: The largest number of records in a block.
@@ -97,25 +99,40 @@ def _seal_block(session: Session, now: datetime) -> int:
     latest = select(AuditBlock.number, AuditBlock.hash).order_by(AuditBlock.number.desc()).limit(1)
     head = session.execute(latest).first()
     query = select(AuditRecord).where(AuditRecord.block.is_(None)).order_by(AuditRecord.id)
-    found = session.scalars(query.limit(BLOCK_RECORDS)).all()
+    found = _load(session, query.limit(BLOCK_RECORDS))
     if not found:
         return 0
     number, previous = (1, NO_HASH) if head is None else (head.number + 1, head.hash)
-    records = [[each.id, hash_record(each), microseconds_of(each.at)] for each in found]
+    records = [[each.id, hashed, microseconds_of(each.at)] for each, hashed in found]
     session.add(
         AuditBlock(
             number=number,
             records=records,
             sealed_at=now,
-            last_at=max(each.at for each in found),
+            last_at=max(each.at for each, _ in found),
             previous_hash=previous,
             hash=hash_block(previous, number, records),
         )
     )
     session.flush()
-    ids = [each.id for each in found]
+    ids = [each.id for each, _ in found]
     session.execute(update(AuditRecord).where(AuditRecord.id.in_(ids)).values(block=number))
     return len(found)
+
+
+def _load(session: Session, query: Select[Any]) -> list[tuple[AuditRecord, str]]:
+    """Return records with their hashes; one that cannot be read stays without a block."""
+    rows = load(lambda: [(each, hash_record(each)) for each in session.scalars(query)])
+    if rows is not None:
+        return rows
+    ids = session.scalars(query.with_only_columns(AuditRecord.id)).all()
+    found = (load(partial(_load_one, session, record_id)) for record_id in ids)
+    return [each for each in found if each is not None]
+
+
+def _load_one(session: Session, record_id: int) -> tuple[AuditRecord, str]:
+    record = session.scalars(select(AuditRecord).where(AuditRecord.id == record_id)).one()
+    return record, hash_record(record)
 
 
 def _encode(fields: Sequence[Any]) -> bytes:

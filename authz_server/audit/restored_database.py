@@ -43,6 +43,10 @@ _NEAR = timedelta(minutes=1)
 #: Changes that are made once, so that a record and a row are of the same one.
 _MADE_ONCE = ("token.revoked", "client.created", "registration.token_created", "change.requested")
 _FIRST_ID = 1
+#: SQLite stores any text and bytes as a time.
+_IS_DATED = AuditRecord.at.between(
+    datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+)
 #: Records of changes have it; those of tokens, which are most of a file, do not.
 _OF_CHANGES = b'"actor"'
 #: Those of exchanged tokens have another of that name.
@@ -96,14 +100,14 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    oldest = session.scalar(select(func.min(AuditRecord.at)))
+    oldest = session.scalar(select(func.min(AuditRecord.at)).where(_IS_DATED))
     if oldest is None:
         return None
     if session.scalar(select(func.min(AuditRecord.id))) != _FIRST_ID:
         # Rows were deleted; the latest of them may have been recorded after the oldest one left.
         oldest += _CLOCKS_DIFFER + _DELAY
     cut_off = select(func.max(AuditRecord.at)).where(
-        AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:"
+        AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:", _IS_DATED
     )
     since = max(oldest, session.scalar(cut_off) or oldest)
     latest = islice(_latest_changes(Path(audit_file)), _CHANGES)

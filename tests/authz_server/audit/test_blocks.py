@@ -209,6 +209,28 @@ def test_a_row_that_cannot_be_read_is_named(sqlite_url, table, column, value):
         assert found[0][0] in {"changed", "inserted", "forged"}
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((name, "x'00'") for name in ("at", "actor", "action", "subject", "detail")),
+        *((name, "CAST(x'ff' AS TEXT)") for name in ("at", "actor", "detail")),
+        ("detail", f"'{DEEP}'"),
+    ],
+)
+def test_a_row_that_cannot_be_read_keeps_no_other_from_its_block(sqlite_url, column, value):
+    """It is the only one without a block."""
+    with attached(sqlite_url) as database:
+        record(database, DAY, DAY, DAY)
+        altered = f"UPDATE audit_record SET {column} = {value} WHERE id = 2"  # noqa: S608
+        with database.transaction() as session:
+            session.connection().exec_driver_sql(altered)
+        assert seal_records(database, NOW) == 2
+        record(database, DAY)
+        assert seal_records(database, NOW) == 1
+        result = verify(database)
+        assert (result.records, result.unsealed, result.findings) == (3, 1, ())
+
+
 def test_a_record_that_claims_to_be_sealed_is_inserted(database):
     record(database, DAY, DAY)
     seal_records(database, NOW)

@@ -160,3 +160,17 @@ def test_probes_at_one_time_read_the_file_once(database, tmp_path, monkeypatch):
     for each in probes:
         each.join(10)
     assert len(looks) == 1
+
+
+@pytest.mark.parametrize("value", ["''", "'x'", "x'00'"])
+def test_a_row_without_a_time_hides_no_change(sqlite_url, tmp_path, value):
+    """Case Q224: SQLite stores any text and any bytes."""
+    with attached(sqlite_url) as database:
+        store(database, (9, CREATED, "x"), (8, CREATED, "y"), (7, "cut_off.recorded", "all:"))
+        store(database, (6, "cut_off.recorded", "all:"))
+        for number in (2, 3):
+            altered = f"UPDATE audit_record SET at = {value} WHERE id = {number}"  # noqa: S608
+            with database.transaction() as session:
+                session.connection().exec_driver_sql(altered)
+        assert missing(database, written(tmp_path, (9, CREATED, "x"))) is None
+        assert missing(database, written(tmp_path, (1, DISABLED, "x"))) == (DISABLED, "x", 1)
