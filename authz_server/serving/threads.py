@@ -40,20 +40,36 @@ class Threads:
         """Return the future result of ``act``, called in the context of the caller.
 
         A call that is cancelled before a thread takes it is not made.
+
+        Raises:
+            RuntimeError: the threads are stopped, or none can be started.
         """
         if self._closed:
             raise RuntimeError("the threads are stopped")
+        if self._started <= self._under_way and self._started < self._maximum:
+            self._start_another()
         future: asyncio.Future[T] = self._loop.create_future()
         self._inbox.put((partial(copy_context().run, act), future))
         self._under_way += 1
-        if self._started < min(self._under_way, self._maximum):
-            self._started += 1
-            name = f"{self._name}_{self._started}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
         return future
 
+    def _start_another(self) -> None:
+        name = f"{self._name}_{self._started + 1}"
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except RuntimeError:
+            # The system has no room for it: the call waits for one of those that run.
+            if not self._started:
+                raise
+        else:
+            self._started += 1
+
     def close(self) -> None:
-        """End the threads that are idle, and each other one after its call."""
+        """End the threads that are idle, and each other one after its call.
+
+        Do not wait for calls under way: the worker's grace for them is over, and one that waits for
+        a backend would delay the exit, which cuts it off.
+        """
         self._closed = True
         for _ in range(self._started):
             self._inbox.put(None)

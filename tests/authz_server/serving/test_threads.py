@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import weakref
+from contextlib import contextmanager
 
 import pytest
 
@@ -42,10 +43,15 @@ def test_a_call_that_is_cancelled_before_a_thread_takes_it_is_not_made(on_thread
 
 
 def test_calls_that_wait_when_the_threads_are_stopped_are_not_made(on_threads):
-    gate, made = threading.Event(), []
+    begun, gate, made = threading.Event(), threading.Event(), []
+
+    def hold():
+        begun.set()
+        return gate.wait()
 
     async def act(threads):
-        held, waiting = threads.call(gate.wait), threads.call(lambda: made.append(1))
+        held, waiting = threads.call(hold), threads.call(lambda: made.append(1))
+        assert begun.wait(10)
         threads.close()
         gate.set()
         assert await held is True
@@ -87,3 +93,49 @@ def test_an_idle_thread_is_used_again_and_holds_nothing_of_its_last_call(on_thre
         assert reference() is None
 
     on_threads(act)
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch):
+    """A context in which the system has no room for another thread."""
+
+    @contextmanager
+    def refuse_to_start():
+        def refuse(_thread):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            yield
+
+    return refuse_to_start
+
+
+def test_a_call_for_which_no_thread_starts_is_never_made_and_the_next_one_is(
+    on_threads, no_more_threads
+):
+    made = []
+
+    async def act(threads):
+        with no_more_threads(), pytest.raises(RuntimeError, match="can't start"):
+            threads.call(lambda: made.append(1))
+        assert await asyncio.wait_for(threads.call(lambda: "done"), 5) == "done"
+        assert made == []
+
+    on_threads(act)
+
+
+def test_calls_wait_for_the_threads_there_are_if_no_other_starts(on_any_loop, no_more_threads):
+    async def act():
+        threads, gate = Threads(asyncio.get_running_loop(), "test", 3), threading.Event()
+        try:
+            first = threads.call(gate.wait)
+            with no_more_threads():
+                others = [threads.call(lambda: "done") for _ in range(2)]
+            gate.set()
+            results = await asyncio.wait_for(asyncio.gather(first, *others), 5)
+            assert results == [True, "done", "done"]
+        finally:
+            threads.close()
+
+    on_any_loop(act())
