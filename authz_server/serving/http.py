@@ -23,19 +23,15 @@ from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 from authz_server.serving.interface import Front
 from authz_server.serving.messages import (
-    MAXIMUM_HEADER_BYTES,
     Message,
     check_head,
     is_one_request,
     read_fields,
     read_framing,
     read_target,
-    refuse_size,
 )
 from authz_server.serving.senders import Phase, Sender
 
-#: Allowed size of chunk sizes, extensions and trailers, as a multiple of the body.
-_CHUNK_OVERHEAD = 8
 #: How long a refused message is still read, so that a sender that is writing gets the response.
 LINGER_SECONDS = 2.0
 #: Bytes parsed before the messages in them are answered: one read may have thousands.
@@ -71,8 +67,9 @@ class Connection(asyncio.Protocol):
         self.peer = ""
         self._parsed = self._answered = Message()
         self.used = self._open = self._half_closed = self._paused = self._unread = False
-        self._received = self._chunk = 0
+        self._received = self._chunk = self._uncounted = 0
         self._held = b""
+        self._more = False
         self._queue: deque[Message] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,6 +89,7 @@ class Connection(asyncio.Protocol):
         del exc
         self.phase = Phase.CLOSING
         self._queue.clear()
+        self._held = b""
         self._front.closed(self)
 
     def pause_writing(self) -> None:
@@ -114,13 +112,13 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.CLOSING or not self.transport.can_write_eof():
             return False
         self._close_at_end_of_input()
-        return self.phase is Phase.ANSWERING
+        return self.phase is Phase.ANSWERING or bool(self._queue or self._held)
 
     def _close_at_end_of_input(self) -> None:
         if self.phase in _ARRIVING:
             self._refuse(OAuthError("message_malformed", "the message ended early"))
-        elif self.phase is Phase.IDLE:
-            self._close()
+        else:
+            self.drain()
 
     def evict(self) -> None:
         """Close at once, to make room or after a deadline."""
@@ -137,7 +135,7 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close unless a message or a response is in progress."""
-        if self.phase is Phase.IDLE and not self._queue:
+        if self.phase is Phase.IDLE and not (self._queue or self._held):
             self._close()
 
     def data_received(self, data: bytes) -> None:
@@ -158,13 +156,15 @@ class Connection(asyncio.Protocol):
     def release(self) -> None:
         """Parse the held bytes."""
         data, self._held = self._held, b""
-        # An end of input comes after the held bytes.
-        ended, self._half_closed = self._half_closed, False
         self.phase = Phase.IDLE
-        self._resume()
+        # The end, of input or of the worker, comes after the held bytes.
+        self._more = self._half_closed or (self._front.draining and not is_one_request(data))
         self._parse(data)
-        self._half_closed = ended
-        if ended:
+        self._more = False
+        # Otherwise reading goes on once nothing waits.
+        if self.phase is not Phase.ANSWERING and not self._unread:
+            self._resume()
+        if self._half_closed:
             self._close_at_end_of_input()
 
     def refuse_held(self, refusal: Callable[[], bytes]) -> bool:
@@ -185,21 +185,21 @@ class Connection(asyncio.Protocol):
             self._answer(last, last.repeat(data))
             return
         for start in range(0, len(data), _PIECE_BYTES):
+            if self.phase is Phase.CLOSING:
+                return
             if self._queue:
                 self._held = data[start:]
+                self._pause()
                 break
             self._chunk = min(_PIECE_BYTES, len(data) - start)
             self._received += self._chunk
             self._feed(data[start : start + _PIECE_BYTES])
         if begins and not (self._open or self._received):
             self._parsed.remember(data)
-        if self.phase is Phase.IDLE:
-            if self._queue:
-                self._pause()
-                self._continue()
-            elif self._open:
-                self._await_rest()
-        elif self._open and self.phase in _ARRIVING:
+        if self.phase is Phase.IDLE and self._queue:
+            self._pause()
+            self._continue()
+        elif self._open and (self.phase is Phase.IDLE or self.phase in _ARRIVING):
             self._await_rest()
 
     def _feed(self, data: bytes | memoryview) -> None:
@@ -240,25 +240,23 @@ class Connection(asyncio.Protocol):
             if self.phase is not Phase.HEADER:
                 self.phase = Phase.HEADER
                 self.deadline = front.now + front.header_seconds
-            if self._received > MAXIMUM_HEADER_BYTES:
-                self._refuse(refuse_size(message))
-            return
-        if self.phase is not Phase.BODY:
+        elif self.phase is not Phase.BODY:
             self.phase = Phase.BODY
             self.deadline = front.now + front.body_seconds
             front.body_begun(self)
             # Once, and after the responses to earlier messages.
             if message.waits and message.fault is None:
                 self.transport.write(_CONTINUE)
-        if message.fault is not None:
-            self._refuse(message.fault)
-        elif self._received > MAXIMUM_HEADER_BYTES + _CHUNK_OVERHEAD * message.maximum_bytes:
-            self._refuse(OAuthError("body_too_large"))
+        fault = message.fault or message.find_excess(self._received)
+        if fault is not None:
+            self._refuse(fault)
 
     def on_message_begin(self) -> None:
         """Start a message."""
         self._parsed = Message()
         self._open = True
+        # It begins in a piece that another message ends in.
+        self._uncounted = 0 if self._received else self._chunk
 
     def on_url(self, url: bytes) -> None:
         """Append a part of the request target."""
@@ -278,7 +276,7 @@ class Connection(asyncio.Protocol):
         method = parser.get_method().decode("latin-1")
         request = Request(method, "", peer=self.peer, peer_certificate=self._certificate)
         try:
-            check_head(message, request.method, version, self._received + self._chunk)
+            check_head(message, request.method, version, self._received + self._uncounted)
             request.headers = headers = read_fields(message.fields)
             request.path, request.query = read_target(message, headers)
             message.maximum_bytes = self._front.body_limit(self, request)
@@ -327,7 +325,8 @@ class Connection(asyncio.Protocol):
         if self.phase is not Phase.ANSWERING:
             return
         front, message = self._front, self._answered
-        last = not (self._queue or self._held) and (self._half_closed or front.draining)
+        waits = self._queue or self._held or self._more
+        last = not waits and (self._half_closed or front.draining)
         keep_alive = message.keep_alive and not last
         request = message.request
         self.transport.write(
@@ -381,6 +380,7 @@ class Connection(asyncio.Protocol):
         """Close; a sender that is still writing is read for a while, to get the response."""
         self.phase = Phase.CLOSING
         self._queue.clear()
+        self._held = b""
         lingers = not self._half_closed and (self._open or self._paused)
         self.deadline = self._front.now + (LINGER_SECONDS if lingers else self._front.body_seconds)
         if not lingers:

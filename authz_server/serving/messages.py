@@ -11,6 +11,8 @@ from authz_server.errors import OAuthError
 #: Request line and header fields together.
 MAXIMUM_HEADER_BYTES = 8_192
 MAXIMUM_FIELDS = 100
+#: Allowed size of chunk sizes, extensions and trailers, as a multiple of the body.
+_CHUNK_OVERHEAD = 8
 _VERSIONS = frozenset({"1.0", "1.1"})
 # RFC 9112, 3.2: a name or an address, with an optional port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -119,6 +121,13 @@ class Message:
         )
         return self.request
 
+    def find_excess(self, received: int) -> OAuthError | None:
+        """Return the refusal of an incomplete message of which too many bytes were received."""
+        if self.request is None:
+            return refuse_size(self) if received > MAXIMUM_HEADER_BYTES else None
+        maximum = MAXIMUM_HEADER_BYTES + _CHUNK_OVERHEAD * self.maximum_bytes
+        return OAuthError("body_too_large") if received > maximum else None
+
     def header_bytes(self) -> int:
         """Return the size of target and fields, with their line ends."""
         return len(self.target) + sum(len(name) + len(value) + 4 for name, value in self.fields)
@@ -190,7 +199,8 @@ def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) 
     Raises:
         OAuthError: ``message_malformed``, ``body_too_large`` or ``expectation_unknown``.
     """
-    if message.old and "close" in headers.get("connection", "").lower():
+    options = headers.get("connection", "").lower().split(",") if message.old else ()
+    if "close" in map(str.strip, options):
         # RFC 9112, 9.3: also beside "keep-alive", which the parser prefers in HTTP/1.0.
         message.keep_alive = False
     coding = headers.get("transfer-encoding")

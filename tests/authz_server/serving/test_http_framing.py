@@ -219,7 +219,7 @@ def test_a_request_needs_a_host_and_an_older_one_does_not(site):
     assert old.headers["connection"] == "close"
 
 
-@pytest.mark.parametrize("field", [b"keep-alive", b"Keep-Alive, x"])
+@pytest.mark.parametrize("field", [b"keep-alive", b"Keep-Alive, x", b"keep-alive, x-closed"])
 def test_an_older_request_may_ask_to_keep_the_connection(site, field):
     request = b"POST /echo HTTP/1.0\r\nConnection: %b\r\nContent-Length: 0\r\n\r\n" % field
     with site.connect() as connection:

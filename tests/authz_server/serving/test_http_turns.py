@@ -3,13 +3,19 @@
 import json
 import socket
 import time
+from contextlib import suppress
+from threading import Thread
 
 import pytest
 
+from authz_server.serving.http import Connection
+from authz_server.serving.senders import Phase
 from support.raw_http import LAST_REQUEST, RawConnection
 from support.worker_site import LARGE_BYTES, LOOPS, WorkerSite
 
 MANY = 2_000
+#: What an event loop reads at once, at most.
+READ_BYTES = 262_144
 
 
 def post(path: str, body: bytes = b"", more: bytes = b"") -> bytes:
@@ -202,6 +208,104 @@ def test_a_long_pipeline_is_parsed_in_pieces(site):
         site.gate.set()
         for _ in range(3_001):
             assert connection.receive().status == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 4_000])
+def test_an_endless_pipeline_is_read_no_faster_than_it_is_answered(site, body):
+    """Each request waits for a thread. Case I102."""
+    site.gate.set()
+    data, ends = post("/held", body) * 200, time.monotonic() + 1.5
+
+    def receive(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while connection.recv(1_000_000):
+                pass
+
+    def send(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection.sendall(data)
+
+    with socket.create_connection(("127.0.0.1", site.port)) as connection:
+        peers = [Thread(target=each, args=[connection]) for each in (receive, send)]
+        for peer in peers:
+            peer.start()
+        most = 0
+        while time.monotonic() < ends:
+            most = max(most, *held_bytes(site))
+            time.sleep(0.01)
+        connection.shutdown(socket.SHUT_RDWR)
+    for peer in peers:
+        peer.join()
+    # A late loop notices at the next read that one waits.
+    assert most <= READ_BYTES * (2 if site._is_late else 1)  # noqa: SLF001 - no timing tells
+    assert site.held > 100
+
+
+def test_a_peer_that_has_sent_everything_and_reads_late_gets_its_answers(site):
+    """The rest of a read waits beside an answer that the peer has no room for."""
+    count = 500
+    with small_window(site) as connection:
+        connection.settimeout(10)
+        connection.sendall(post("/held") + post("/large") * count)
+        connection.shutdown(socket.SHUT_WR)
+        site.await_held(1)
+        time.sleep(0.1)
+        site.gate.set()
+        time.sleep(0.3)
+        received = 0
+        while data := connection.recv(65_536):
+            received += len(data)
+    assert len(site.requests) == count + 1
+    assert received > count * LARGE_BYTES
+
+
+def test_a_drain_waits_for_the_rest_of_a_read(site):
+    """Its sender has no room for the answers before it."""
+    count = 500
+    with small_window(site) as connection:
+        connection.settimeout(10)
+        connection.sendall(post("/large") * count)
+        while not any(held_bytes(site)):
+            time.sleep(0.01)
+        ended = site.start_drain(30.0)
+        received = 0
+        while data := connection.recv(65_536):
+            received += len(data)
+        ended.result()
+    assert received > count * LARGE_BYTES
+
+
+def test_nothing_is_parsed_after_the_refusal_of_a_message(site, monkeypatch):
+    """The first piece of a read may close the connection."""
+    phases, feed = [], Connection._feed  # noqa: SLF001 - what is parsed
+
+    def note(connection, data):
+        phases.append(connection.phase)
+        feed(connection, data)
+
+    monkeypatch.setattr(Connection, "_feed", note)
+    with site.connect() as connection:
+        connection.send(b"BROKEN\r\n\r\n" + b"x" * 60_000)
+        assert [each.status for each in connection.receive_all()] == [400]
+    assert phases
+    assert Phase.CLOSING not in phases
+
+
+@pytest.mark.parametrize("rest", [b"", b"c: d\r\n"])
+def test_a_header_that_begins_behind_a_message_has_the_same_limit(site, rest):
+    """Case I102."""
+    first = post("/echo", b"1") + post("/echo")[:-2] + b"a: %b\r\n" % (b"x" * 12_000)
+    with site.connect() as connection:
+        connection.send(first)
+        assert echoes(connection, 1) == ["1"]
+        connection.send(rest + b"\r\n")
+        assert connection.receive().status == 431
+
+
+def held_bytes(site) -> list[int]:
+    """Return how many bytes each connection holds unparsed; 0 if there is none."""
+    return [0, *site.run(lambda: [len(each._held) for each in site.front._connections])]  # noqa: SLF001 - no answer tells
 
 
 def small_window(site) -> socket.socket:
