@@ -74,6 +74,34 @@ def test_a_form_without_its_fields_takes_nothing_away(console, client_id):
     ]
 
 
+def test_a_plan_that_changes_or_concerns_nothing_is_shown(console):
+    """Of a client without secrets, of a programme without clients, and of what stands already."""
+    site = console.site
+    keyed = {"properties": {"jwks_uri": "https://client.example/jwks"}}
+    client = site.new_client(authentication_method="private_key_jwt", **keyed)["id"]
+    bare = {"name": "Bare", "scopes": ["mapper/unlink"]}
+    assert site.send("POST", "/programmes", json=bare).status_code == 200
+    plans = (
+        f"client-enable?id={client}",
+        f"client-revoke?id={client}",
+        f"client-edit?id={client}&name=A+client&allowed_scopes=mapper/link",
+        f"secret-rotate?id={client}",
+        f"stop-set?kind=client&subject={client}",
+        "stop-set?kind=programme&subject=Bare",
+        "programme-define?name=Bare&scopes=mapper/unlink",
+        "programme-delete?name=Bare",
+        "scope-assign?scope=mapper/link&resource_server=mapper",
+        "operator-enable?operator=grace",
+        "operator-edit?operator=grace&roles=api-owner+resource_server%3Dmapper",
+        "operator-log-out?operator=grace",
+        "token-revoke?jti=0123456789abcdef",
+    )
+    for plan in plans:
+        assert 'id="plan"' in console.page(f"/act/{plan}"), plan
+    bare = site.change("DELETE", "/programmes/Bare")
+    assert bare.status_code < 300, bare.text
+
+
 def test_a_form_of_another_site_changes_nothing(console, client_id):
     """The token of the session is required, whatever else the form has."""
     action, fields = read_form(console.page(f"/act/client-disable?id={client_id}"))
