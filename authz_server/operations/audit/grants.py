@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.stored_rows import UNREADABLE_FACT, load, read_records
 from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.scopes.models import Scope
 from authz_server.tokens.models import Stop
@@ -55,7 +57,7 @@ class Grants:
 
     Attributes:
         could: the clients that could obtain one of the scopes, by id.
-        unknown: the clients whose state is not known, since records were purged.
+        unknown: the clients whose state is not known, since records were purged or altered.
     """
 
     could: tuple[Grant, ...]
@@ -104,10 +106,11 @@ def find_grants(session: Session, scopes: Iterable[str], at: datetime) -> Grants
     could, unknown = [], []
     for client_id in sorted(clients.keys() | later.keys()):
         state = _State(clients.get(client_id), later.get(client_id, ()), earlier.get(client_id, ()))
-        if client_id in stopped_clients or not state.existed(at):
+        existed = load(partial(state.existed, at))
+        if client_id in stopped_clients or existed is False:
             continue
         allowed = state.scopes()
-        if allowed is None:
+        if allowed is None or existed is None:
             unknown.append(client_id)
         elif held := sorted(wanted.intersection(allowed)):
             could.append((client_id, tuple(held)))
@@ -166,6 +169,8 @@ class _State:
 
     def scopes(self) -> Sequence[str] | None:
         """Return the allowed scopes; None: they are not known."""
+        if any(UNREADABLE_FACT in each.detail for each in (*self._earlier, *self._later)):
+            return None
         if self._client is not None and all(scopes_in(each) is None for each in self._later):
             return self._client.allowed_scopes
         for record in reversed(self._earlier):
@@ -206,14 +211,31 @@ def scopes_in(record: _Change) -> list[str] | None:
 
 def _changes(session: Session, *conditions: ColumnElement[bool]) -> dict[str, list[_Change]]:
     """Return changes by client, the oldest first."""
-    columns = (getattr(AuditRecord, name) for name in _Change._fields)
-    query = select(*columns).where(*conditions).order_by(AuditRecord.at, AuditRecord.id)
     found: dict[str, list[_Change]] = {}
-    for row in session.execute(query):
-        change = _Change(*row)
+    for change in _read(session, *conditions):
         if change.action in _CHANGES:
             found.setdefault(change.subject, []).append(change)
     return found
+
+
+def _read(session: Session, *conditions: ColumnElement[bool]) -> list[_Change]:
+    """Return changes, the oldest first; an altered one with what can be read of it."""
+    fields = _Change._fields
+    columns = (getattr(AuditRecord, name) for name in fields)
+    ordered = select(AuditRecord).where(*conditions).order_by(AuditRecord.at, AuditRecord.id)
+    query = ordered.with_only_columns(*columns)
+    rows = load(lambda: [_Change(*row) for row in session.execute(query)])
+    if rows is not None and all(map(_is_sound, rows)):
+        return rows
+    records = read_records(session, ordered)
+    return [_Change(*(getattr(each, name) for name in fields)) for each in records]
+
+
+def _is_sound(change: _Change) -> bool:
+    return (
+        type(change.detail) is dict
+        and type(change.actor) is type(change.action) is type(change.subject) is str
+    )
 
 
 def _changes_of(
@@ -274,15 +296,22 @@ def _find_stops(session: Session, at: datetime) -> dict[str, Mapping[str, Sequen
         for stop in session.scalars(select(Stop).where(Stop.created_at <= at))
     }
     since: set[str] = set()
-    query = select(AuditRecord).where(
-        AuditRecord.action.in_(("stop.set", "stop.lifted")), AuditRecord.at > at
-    )
-    for record in session.scalars(query.order_by(AuditRecord.at, AuditRecord.id)):
+    acts = AuditRecord.action.in_(("stop.set", "stop.lifted"))
+    for record in _read(session, acts, AuditRecord.at > at):
         if record.subject not in since and record.action == "stop.lifted":
-            lifted = record.detail["diff"]
-            stops[record.subject] = {name: lifted[name]["before"] for name in ("scopes", "clients")}
+            stops[record.subject] = _members_of(record)
         since.add(record.subject)
     return stops
+
+
+def _members_of(lifted: _Change) -> Mapping[str, Sequence[str]]:
+    """Return the scopes and clients of a lifted stop; of an altered record its subject."""
+    try:
+        diff = lifted.detail["diff"]
+        return {name: list(diff[name]["before"]) for name in ("scopes", "clients")}
+    except (KeyError, TypeError):
+        kind, _, name = lifted.subject.partition(":")
+        return {each: [name] if kind == each[:-1] else [] for each in ("scopes", "clients")}
 
 
 def _find_owned(session: Session, servers: AbstractSet[str], at: datetime) -> set[str]:
@@ -292,14 +321,9 @@ def _find_owned(session: Session, servers: AbstractSet[str], at: datetime) -> se
     """
     query = select(Scope.name, Scope.resource_server_id)
     owners: dict[str, str | None] = {name: owner for name, owner in session.execute(query)}  # noqa: C416 - typed rows
-    records = (
-        select(AuditRecord.subject, AuditRecord.action, AuditRecord.detail)
-        .where(AuditRecord.action.in_(_OWNERS), AuditRecord.at <= at)
-        .order_by(AuditRecord.at, AuditRecord.id)
-    )
-    for subject, action, detail in session.execute(records):
-        if action == _SERVER_DELETED:
-            owners |= {name: None for name, owner in owners.items() if owner == subject}
-        else:
-            owners[subject] = detail.get("resource_server_id")
+    for change in _read(session, AuditRecord.action.in_(_OWNERS), AuditRecord.at <= at):
+        if change.action == _SERVER_DELETED:
+            owners |= {name: None for name, owner in owners.items() if owner == change.subject}
+        elif UNREADABLE_FACT not in change.detail:
+            owners[change.subject] = change.detail.get("resource_server_id")
     return {name for name, owner in owners.items() if owner in servers}

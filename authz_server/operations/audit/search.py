@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from sqlalchemy import func, select
 from authz_server.assembly import Services
 from authz_server.audit.findings import UNREADABLE
 from authz_server.audit.sink import CHANGES, AuditRecord
+from authz_server.audit.stored_rows import UNKNOWN_TIME, load, read_records
 from authz_server.audit.time_limit import has_time
 from authz_server.operations.audit.files import Period, find_audit_files, read_time
 from authz_server.operations.audit.spellings import find_spellings
-from authz_server.operations.stored_records import RecordFilters, conditions_of, facts_of
+from authz_server.operations.stored_records import RecordFilters, conditions_of
 
 #: Changes that have a stored record too.
 _STORED_EVENTS = frozenset(str(kind.__struct_config__.tag) for kind in CHANGES)
@@ -134,7 +135,7 @@ def iterate_trail(
     with services.database.reading() as session:
         if filters.scope is not None:
             filters = replace(filters, spellings=find_spellings(session, filters.scope))
-        oldest = session.scalar(select(func.min(AuditRecord.at)))
+        oldest = load(lambda: session.scalar(select(func.min(AuditRecord.at))))
     lines = _matching_lines(paths, filters, oldest, place or _Place())
     yield from heapq.merge(
         _stored(services, filters), lines, key=lambda record: record.at, reverse=True
@@ -144,17 +145,20 @@ def iterate_trail(
 def _stored(services: Services, filters: RecordFilters) -> Iterator[TrailRecord]:
     query = select(AuditRecord).where(*conditions_of(filters)).order_by(AuditRecord.id.desc())
     before: int | None = None
+    at: datetime | None = None
     while True:
         page = query if before is None else query.where(AuditRecord.id < before)
         with services.database.reading() as session:
-            rows = session.scalars(page.limit(_PAGE_ROWS)).all()
+            rows = read_records(session, page.limit(_PAGE_ROWS))
         for row in rows:
+            # One whose time cannot be read stays in its place.
+            at = row.at if row.at != UNKNOWN_TIME else at or datetime.now(UTC)
             yield TrailRecord(
-                at=row.at,
+                at=at,
                 event=row.action,
                 actor=row.actor,
                 subject=row.subject,
-                detail=facts_of(row),
+                detail=row.detail,
                 source="stored",
             )
         if len(rows) < _PAGE_ROWS:

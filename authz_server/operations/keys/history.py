@@ -8,6 +8,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.stored_rows import read_records
 from authz_server.key_rings.models import KeyEvent
 from keys.signing_key import RingSnapshot
 
@@ -55,7 +56,7 @@ def load_history(session: Session, ring: RingSnapshot) -> History:
     is_cut_off = and_(AuditRecord.action == _CUT_OFF, AuditRecord.subject.in_(cut_off))
     # These are one row per revocation. No index has them, so that one query finds both.
     few = select(AuditRecord).where(or_(is_timed, is_cut_off)).order_by(AuditRecord.id.desc())
-    records = session.scalars(few).all()
+    records = read_records(session, few)
     changes = [
         *(_of_record(each, versions) for each in records),
         *(_of_event(each, versions) for each in session.scalars(events)),

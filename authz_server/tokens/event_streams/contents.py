@@ -1,7 +1,7 @@
 """Security events by what the audit records of changes state (RFC 8417)."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.stored_rows import UNREADABLE_FACT, read_records
 from authz_server.clients.cache import ClientCache
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.models import Programme
@@ -185,15 +186,13 @@ class EventContents:
         client = self._directory.find(client_id)
         if client is not None and self._may_own(session, client.allowed_scopes, server_id):
             return True
-        earlier = session.scalars(
-            select(AuditRecord.detail).where(
-                AuditRecord.subject == client_id, AuditRecord.action.in_(_CHANGES)
-            )
+        earlier = select(AuditRecord).where(
+            AuditRecord.subject == client_id, AuditRecord.action.in_(_CHANGES)
         )
         names = {
             name
-            for detail in earlier
-            for name in detail.get("allowed_scopes", detail.get("scopes")) or ()
+            for each in read_records(session, earlier)
+            for name in each.detail.get("allowed_scopes", each.detail.get("scopes")) or ()
         }
         return self._may_own(session, names, server_id)
 
@@ -204,17 +203,19 @@ class EventContents:
 
         It is not changed while it is stopped: the last definition before the record counts.
         """
-        defined = session.scalar(
-            select(AuditRecord.detail)
+        definitions = read_records(
+            session,
+            select(AuditRecord)
             .where(
                 AuditRecord.subject == programme,
                 AuditRecord.action == "scope.programme_defined",
                 AuditRecord.id < record.id,
             )
             .order_by(AuditRecord.id.desc())
-            .limit(1)
+            .limit(1),
         )
-        if defined is None:  # the record was purged
+        defined: Mapping[str, Any] = definitions[0].detail if definitions else {}
+        if not definitions or UNREADABLE_FACT in defined:  # the record was purged or altered
             row = session.get(Programme, programme)
             defined = {} if row is None else {"scopes": row.scopes, "clients": row.clients}
         return self._may_own(session, defined.get("scopes", ()), server_id) or any(
@@ -232,12 +233,11 @@ class EventContents:
                 gone.append(name)
         if not gone:
             return False
-        earlier = session.scalars(
-            select(AuditRecord.detail).where(
-                AuditRecord.subject.in_(gone), AuditRecord.action.in_(_OWNERS)
-            )
+        earlier = select(AuditRecord).where(
+            AuditRecord.subject.in_(gone), AuditRecord.action.in_(_OWNERS)
         )
-        return any(detail.get("resource_server_id") == server_id for detail in earlier)
+        records = read_records(session, earlier)
+        return any(each.detail.get("resource_server_id") == server_id for each in records)
 
     def _client(self, client_id: str) -> dict[str, str]:
         return {"format": "iss_sub", "iss": self._issuer, "sub": client_id}

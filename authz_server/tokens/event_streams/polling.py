@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.notifier import Notify
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.stored_rows import read_records
 from authz_server.database.orm import Database
 from authz_server.metrics.events import EventDelivered
 from authz_server.tokens.event_streams.models import EventStream
@@ -116,8 +117,8 @@ class EventPolls:
             record_id = self._reader.record_id(jti, server_id)
             if record_id is None or str(record_id) not in stream.pending:
                 continue
-            record = session.scalar(select(AuditRecord).where(AuditRecord.id == record_id))
-            pending = self._reader.describe(record) if record is not None else None
+            records = read_records(session, select(AuditRecord).where(AuditRecord.id == record_id))
+            pending = self._reader.describe(records[0]) if records else None
             if pending is None:
                 self._reader.settle(stream, [record_id])
             else:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import AuditRecord
+from authz_server.audit.stored_rows import read_records
 from authz_server.tokens.event_streams.contents import EventContents, SecurityEvent
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 
@@ -147,12 +148,13 @@ class StreamReader:
         pending = dict(stream.pending)
         if sum(each[0] == _EVENT for each in pending.values()) >= MAXIMUM_PENDING:
             return pending
-        newer = session.scalars(
+        newer = read_records(
+            session,
             select(AuditRecord)
             .where(AuditRecord.id > stream.position)
             .order_by(AuditRecord.id)
-            .limit(_RECORDS)
-        ).all()
+            .limit(_RECORDS),
+        )
         expected = stream.position + 1
         for record in newer:
             # A long gap is not of open transactions, but of records that were purged.
@@ -185,7 +187,7 @@ class StreamReader:
     def _find_records(session: Session, pending: Iterable[str]) -> list[AuditRecord]:
         ids = [int(each) for each in pending]
         query = select(AuditRecord).where(AuditRecord.id.in_(ids)).order_by(AuditRecord.id)
-        return list(session.scalars(query)) if ids else []
+        return read_records(session, query) if ids else []
 
 
 def find_latest(session: Session) -> int:
