@@ -1,7 +1,7 @@
 """Orders of lists of clients, and the places in them at which pages begin."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -11,6 +11,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
+    exists,
     func,
     literal,
     or_,
@@ -18,11 +19,14 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.orm import Session
 
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.scopes.uses import ScopeUse
 
 ClientSort = Literal["id", "name", "organisation", "created", "last-used"]
+#: How many of the latest uses are read for each client of a page.
+_USES_PER_CLIENT = 10
 
 
 class Place(NamedTuple):
@@ -47,10 +51,15 @@ class ClientOrder:
     Attributes:
         sort: what the clients are sorted by; those that were never used come first by last use.
         descending: whether the order is reversed.
+        since: by last use, the clients that were used since then alone; None: all.
+        only: returns the condition that a column is the id of one of few clients, whose uses alone
+            are read; None: there are many.
     """
 
     sort: ClientSort = "id"
     descending: bool = False
+    since: datetime | None = None
+    only: Callable[[Any], ColumnElement[bool]] | None = None
 
     @cached_property
     def key(self) -> ColumnElement[Any] | None:
@@ -78,7 +87,8 @@ class ClientOrder:
         if self.sort != "last-used":
             return query.order_by(*self._directed(self.key, Client.id.expression))
         # The uses are read once, and not for each client. Databases differ in the place of NULL.
-        query = query.outerjoin(self._latest, self._latest.c.client_id == Client.id)
+        of_client = self._latest.c.client_id == Client.id
+        query = query.join(self._latest, of_client, isouter=self.since is None)
         is_used = self.key.is_not(None)
         return query.order_by(*self._directed(is_used, self.key, Client.id.expression))
 
@@ -122,6 +132,79 @@ class ClientOrder:
         at = ClientSecret.last_used_at.label("at")
         by_secret = select(ClientSecret.client_id, at).where(ClientSecret.last_used_at.is_not(None))
         by_token = select(ScopeUse.client_id, ScopeUse.last_at).where(ScopeUse.kind == "asked")
+        if self.only is not None:
+            by_secret = by_secret.where(self.only(ClientSecret.client_id))
+            by_token = by_token.where(self.only(ScopeUse.client_id))
+        if self.since is not None:
+            by_secret = by_secret.where(ClientSecret.last_used_at >= self.since)
+            by_token = by_token.where(ScopeUse.last_at >= self.since)
         use = union_all(by_secret, by_token).subquery().c
         latest = select(use.client_id, func.max(use.at).label("at")).group_by(use.client_id)
         return latest.subquery()
+
+
+def read_places(
+    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int
+) -> Sequence[Place]:
+    """Return the places of up to ``limit`` clients, in an order.
+
+    By last use, the clients that were never used and those of the latest uses are found without
+    the latest use of every client.
+
+    Args:
+        session: a database session.
+        query: the query of the ids of clients.
+        order: the order.
+        after: the place after which the page begins; None: the first page.
+        limit: the largest number of clients.
+    """
+    is_unused = after is not None and after.key is None
+    if order.sort != "last-used" or order.only is not None:
+        return _read(session, query, order, after, limit)
+    if is_unused or (after is None and not order.descending):
+        found = _read_unused(session, query, order, after, limit)
+        if order.descending or len(found) == limit:
+            return found
+    elif order.descending:
+        since = _find_time(session, after, _USES_PER_CLIENT * limit)
+        found = _read(session, query, replace(order, since=since), after, limit)
+        if since is None or len(found) == limit:
+            return found
+    return _read(session, query, order, after, limit)
+
+
+def _read(
+    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int
+) -> Sequence[Place]:
+    ordered = order.select(query).limit(limit)
+    if after is not None:
+        ordered = ordered.where(order.is_behind(after))
+    return [order.place(*row) for row in session.execute(ordered)]
+
+
+def _read_unused(
+    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int
+) -> Sequence[Place]:
+    """Return the places of clients that were never used."""
+    secret = exists().where(
+        ClientSecret.client_id == Client.id, ClientSecret.last_used_at.is_not(None)
+    )
+    use = exists().where(ScopeUse.client_id == Client.id, ScopeUse.kind == "asked")
+    by_id = ClientOrder("id", order.descending)
+    return _read(session, query.where(~secret, ~use), by_id, after, limit)
+
+
+def _find_time(session: Session, after: Place | None, number: int) -> datetime | None:
+    """Return a time since which there are so many uses up to a place, by any client; None: fewer.
+
+    Uses outside the limits of a caller count too: it is only a guess of how far to look.
+    """
+    secret, use = ClientSecret.__table__.c, ScopeUse.__table__.c
+    of_secret = select(secret.last_used_at).where(secret.last_used_at.is_not(None))
+    of_token = select(use.last_at).where(use.kind == "asked")
+    times = []
+    for query, at in ((of_secret, secret.last_used_at), (of_token, use.last_at)):
+        if after is not None and after.key is not None:
+            query = query.where(at <= datetime.fromisoformat(after.key))  # noqa: PLW2901
+        times.append(session.scalar(query.order_by(at.desc()).offset(number).limit(1)))
+    return max((each for each in times if each is not None), default=None)

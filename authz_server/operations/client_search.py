@@ -1,8 +1,9 @@
 """Find clients by their fields and by text, page by page, in the database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.clients.models import CLIENT_GRANT, CLIENT_TEXT, Client, ClientSecret
-from authz_server.operations.client_orders import ClientOrder, ClientSort, Place
+from authz_server.operations.client_orders import ClientOrder, ClientSort, Place, read_places
 from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.operations.id_lists import find_few, is_one_of, is_sqlite
 from authz_server.scopes.models import Scope
@@ -119,7 +120,7 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
         total = _count(session, wanted)
         if limit == 0:
             return FoundClients(clients=(), total=total)
-        ordered = ClientOrder(sort, descending).select(wanted.query)
+        ordered = ClientOrder(sort, descending, only=wanted.only).select(wanted.query)
         ids = session.scalars(ordered.offset(offset).limit(limit)).all()
         return FoundClients(clients=_describe_all(session, ids, now), total=total)
 
@@ -149,10 +150,9 @@ def sort_clients(
     """
     now = services.corrected_clock()
     with services.database.reading() as session:
-        ordered = order.select(_find_wanted(session, filters, now).query)
-        if after is not None:
-            ordered = ordered.where(order.is_behind(after))
-        places = [order.place(*row) for row in session.execute(ordered.limit(limit))]
+        wanted = _find_wanted(session, filters, now)
+        order = replace(order, only=wanted.only)
+        places = read_places(session, wanted.query, order, after, limit)
         ids = [each.client_id for each in places]
         return ClientPage(
             clients=_describe_all(session, ids, now), places=dict(zip(ids, places, strict=True))
@@ -211,10 +211,12 @@ class _Wanted:
     Attributes:
         query: the query of their ids.
         number: their number, if they are few; None: they are many, or were not counted.
+        only: returns the condition that a column is the id of one of them, if they are few.
     """
 
     query: Select[Any]
-    number: int | None
+    number: int | None = None
+    only: Callable[[Any], ColumnElement[bool]] | None = None
 
 
 def _find_wanted(session: Session, filters: ClientFilters, now: datetime) -> _Wanted:
@@ -225,14 +227,15 @@ def _find_wanted(session: Session, filters: ClientFilters, now: datetime) -> _Wa
     """
     query = _select_ids(session, filters, now)
     if replace(filters, text_in_scopes=True) == ClientFilters():
-        return _Wanted(query, None)
+        return _Wanted(query)
     # A text is read in the order of its own narrow table, before the grants of each client.
     ordered = query.order_by(_TEXT.client_id) if filters.text else query
     few = find_few(session, ordered, FEW)
     if few is None:
-        return _Wanted(query, None)
-    chosen = is_one_of(Client.id, few, is_sqlite=is_sqlite(session))
-    return _Wanted(_from(Client.id).where(Client.kind == "client", chosen), len(few))
+        return _Wanted(query)
+    only = partial(is_one_of, ids=few, is_sqlite=is_sqlite(session))
+    chosen = _from(Client.id).where(Client.kind == "client", only(Client.id))
+    return _Wanted(chosen, len(few), only)
 
 
 def _count(session: Session, wanted: _Wanted) -> int:

@@ -1,16 +1,21 @@
 """Pages of clients in each order, whose keys are the same or missing for several."""
 
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import get_args
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from authz_server.admin.pages import Cursors
 from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations import client_orders
 from authz_server.operations.client_orders import ClientSort
 from authz_server.operations.client_search import ClientFilters, find_clients
+from authz_server.operations.limited_services import limit_services
+from authz_server.operations.permissions import Limits
+from authz_server.scopes.uses import ScopeUse
 from support.administrators import BY_SERVER
 
 ROLES = ("api-owner", "client-manager")
@@ -43,7 +48,7 @@ def _delete(site, ids):
                 session.delete(client)
 
 
-def read_pages(ours, caller, delete=None, **query):
+def read_pages(ours, caller, remove=None, **query):
     """Return the ids of the pages of a list, in turn."""
     cursor, pages = {}, []
     while True:
@@ -53,8 +58,8 @@ def read_pages(ours, caller, delete=None, **query):
         if got.body["next"] is None:
             return pages
         cursor = {"cursor": got.body["next"]}
-        if delete is not None:
-            delete(pages[-1])
+        if remove is not None:
+            remove(pages[-1])
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -85,6 +90,37 @@ def test_pages_are_the_list_in_each_order(paged, sort, descending):
                 _require_order(found, sort, descending=descending)
 
 
+@pytest.mark.parametrize("uses", [0, 1, 10])
+@pytest.mark.parametrize("descending", [False, True])
+def test_pages_by_last_use_are_the_list_however_few_uses_are_read(
+    paged, monkeypatch, uses, descending
+):
+    """Where the latest uses fill no page, as those of clients of others, all are read."""
+    monkeypatch.setattr(client_orders, "_USES_PER_CLIENT", uses)
+    with paged.site.services.database.transaction() as session:
+        for number, client_id in enumerate(("paged-3", "paged-4", "paged-5", "alien-client")):
+            at = paged.site.clock() - timedelta(minutes=number // 2)
+            scope = "mine/read" if number != 1 else "alien/read"
+            fields = {"client_id": client_id, "scope": scope, "kind": "asked"}
+            session.merge(ScopeUse(**fields, first_at=at, last_at=at))
+    query = {"sort": "last-used", "descending": str(descending).lower()}
+    for limits in ({}, {"limits": BY_SERVER}):
+        caller = paged.caller(*ROLES, **limits)
+        services = limit_services(paged.site.services, **(limits or {"limits": Limits()}))
+        found = find_clients(
+            services, ClientFilters(), sort="last-used", descending=descending
+        ).clients
+        ids = [each.id for each in found if each.id != "caller"]
+        assert len(ids) >= len(NAMES)
+        for limit in ("2", "3", "500"):
+            pages = read_pages(paged, caller, **query, limit=limit)
+            listed = [each for page in pages for each in page]
+            # A background job may store the use of the caller of the site at any time.
+            assert [each for each in listed if each != "caller"] == ids
+    with paged.site.services.database.transaction() as session:
+        session.execute(delete(ScopeUse))
+
+
 def _require_order(found, sort, *, descending):
     """Require an order of clients; SQLite and PostgreSQL differ in the order of letters."""
     if sort in {"id", "name"}:
@@ -109,12 +145,9 @@ def test_a_client_that_goes_moves_no_other_between_pages(paged, sort):
     """A page begins after the last client of the page before, and not after a number of them."""
     caller = paged.caller(*ROLES)
 
-    def delete(ids):
-        _delete(paged.site, ids)
-
     query = {"q": "paged-", "sort": sort}
     before = read_pages(paged, caller, **query)
-    assert read_pages(paged, caller, delete, **query) == before
+    assert read_pages(paged, caller, partial(_delete, paged.site), **query) == before
 
 
 def test_a_cursor_of_an_earlier_release_is_refused(paged, monkeypatch):
