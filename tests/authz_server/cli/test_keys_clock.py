@@ -158,5 +158,6 @@ def test_the_successor_signs_when_the_clock_is_set_back(leapt, stop, tmp_path):
     right = datetime.now(UTC) - timedelta(hours=2)
     signer = find_active_key(ring.keys, right)
     assert signer is not None
-    assert signer.activate_at > right - timedelta(minutes=2)
+    # The time that has certainly passed may be that at which the installation was made.
+    assert signer.activate_at > right - timedelta(hours=1)
     assert ring.changed_at <= right
