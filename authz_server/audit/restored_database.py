@@ -297,7 +297,7 @@ def _known_offsets(
     """Return how far the machine's clock was ahead of the database's; 0 is the first.
 
     It is known from the clocks, and from changes that are made once. One that is made again may
-    have the row of another time, and tells nothing.
+    have the row of another time, and does not count.
     """
     known = [timedelta(0)]
     once = (change for change in changes if change.action in _MADE_ONCE)

@@ -46,8 +46,8 @@ def load(read: Callable[[], _Read]) -> _Read | None:
 def read_records(session: Session, query: Select[Any]) -> list[AuditRecord]:
     """Return the records of a query; an altered one with what can be read of it.
 
-    The facts of each are an object. Those of an altered record name its unreadable fields, and
-    have a detail that is no object as ``detail``.
+    The facts of each are an object. Those of an altered record name its unreadable fields; a detail
+    of another type is in them as ``detail``.
 
     Args:
         session: for reading.
