@@ -1,19 +1,18 @@
 import json
 
-from sqlalchemy import MetaData, create_engine, text
+from sqlalchemy import create_engine, inspect, select, table, text
 
 from keys.backends.vault.policy import VaultRole
 
 
 def content(cli):
     """Every row of every table, without the ends of audit files: each command records itself."""
-    engine, metadata = create_engine(cli.database_url), MetaData()
-    metadata.reflect(engine)
+    engine = create_engine(cli.database_url)
+    names = set(inspect(engine).get_table_names()) - {"audit_writer"}
     with engine.connect() as connection:
         rows = {
-            name: sorted(map(repr, connection.execute(table.select())))
-            for name, table in metadata.tables.items()
-            if name != "audit_writer"
+            name: sorted(map(repr, connection.execute(select(text("*")).select_from(table(name)))))
+            for name in names
         }
     engine.dispose()
     return rows

@@ -14,13 +14,14 @@ from authz_server.operations.stored_records import RecordFilters, list_records
 DEEP = "[" * 3_000 + "]" * 3_000
 VALUES = ["'x'", "x'00'", "x'6162'", "CAST(x'ff' AS TEXT)", f"'{DEEP}'", '\'{"a": "\\ud800"}\'']
 
+#: PostgreSQL stores no value of another type.
+pytestmark = pytest.mark.parametrize("module_database_url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def altered(console):
     """Alters a column of the first record of a client; undone, since others use the console."""
     database = console.site.services.database
-    if database.engine.dialect.name != "sqlite":
-        pytest.skip("PostgreSQL stores no value of another type")
     client_id = console.site.new_client("Altered")["id"]
     console.site.change("POST", f"/clients/{client_id}/disable", {}, item=f"/clients/{client_id}")
     names = ("at", "actor", "action", "subject", "detail")
