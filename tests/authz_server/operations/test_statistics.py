@@ -29,7 +29,7 @@ def expected(engine):
 
 
 def test_statistics_are_gathered_after_many_changes(operator, tmp_path):
-    """Few changes are left to the autovacuum, and a dry run to nobody."""
+    """Not after few changes, which autovacuum covers, nor after a dry run."""
     engine = operator.services.database.engine
     file = tmp_path / "a.toml"
 

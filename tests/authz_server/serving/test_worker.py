@@ -1,4 +1,4 @@
-"""What a worker allows itself by the limits of the system."""
+"""A worker within the limits of the system."""
 
 import resource
 
