@@ -26,7 +26,8 @@ class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     limit: Annotated[int, Meta(ge=1, le=MAXIMUM_LIMIT)] = 100
-    cursor: Annotated[str, Meta(max_length=1_000)] | None = None
+    # It may hold a name of 200 characters and an id.
+    cursor: Annotated[str, Meta(max_length=4_000)] | None = None
 
     def filters(self) -> dict[str, Any]:
         """Return the parameters that select the items of the list."""

@@ -1,5 +1,7 @@
 """Clients in another order and their number, rings in one report, and all tokens at once."""
 
+import pytest
+
 from support.admin_site import require_problem
 
 
@@ -51,3 +53,16 @@ def test_all_tokens_are_revoked_until_now(site):
     one = site.send("POST", "/revocations", json={"jti": "0123456789"}, token=site.new_token())
     assert (one.json["client_id"], one.json["changed"]) == ("", True)
     assert one.json["expires_at"]
+
+
+@pytest.mark.parametrize("sort", ["name", "organisation"])
+def test_the_longest_names_have_a_next_page(site, sort):
+    """A cursor holds the name by which its page ends."""
+    long = "\U0001f600" * 200
+    for number in range(2):
+        site.new_client(long, id=f"{sort}-{number}-".ljust(100, "x"), organisation=long)
+    path = f"/clients?sort={sort}&descending=true&limit=1"
+    first = site.get(path)
+    second = site.get(f"{path}&cursor={first.json['next']}")
+    assert second.status_code == 200, second.text
+    assert [each["name"] for page in (first, second) for each in page.json["items"]] == [long, long]
