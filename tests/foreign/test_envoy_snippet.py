@@ -46,7 +46,7 @@ def test_envoy_reads_no_token_from_a_url(scene, envoy_url, name):
 
 @pytest.mark.parametrize("scheme", ["Bearer", "DPoP"])
 def test_envoy_refuses_a_token_that_is_bound_to_a_key(scene, envoy_url, scheme):
-    """It checks no proof, so that whoever took the token could use it: RFC 9449, 7.2."""
+    """Envoy checks no proof, so a stolen token would be accepted (RFC 9449, 7.2)."""
     token = scene.bound_token("mapper/link")
     assert call(envoy_url, token, scheme).status_code in {401, 403}
 

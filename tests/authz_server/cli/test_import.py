@@ -240,7 +240,7 @@ def test_a_file_that_is_no_realm_is_refused(tmp_path, text, message):
 
 @pytest.mark.parametrize("lifespan", ["-1", ["300"], "5 minutes"])
 def test_a_lifetime_that_is_lost_is_reported(tmp_path, lifespan):
-    """Its tokens would otherwise live as long as the others, and nobody would know."""
+    """The operator learns that its tokens now live as long as the others."""
     client = KEYCLOAK_CLIENT | {"attributes": {"access.token.lifespan": lifespan}}
     (tmp_path / "realm.json").write_text(json.dumps({"clients": [client]}))
     result = run("keycloak", tmp_path / "realm.json")

@@ -103,8 +103,8 @@ def test_a_request_waits_for_the_schema_as_long_as_for_another_statement(databas
         assert time.monotonic() - began < 30
 
 
-def test_the_application_of_other_servers_refuses_a_foreign_schema(sqlite_url, tmp_path):
-    set_revision(sqlite_url, "foreign")
+def require_refused_once(tmp_path, sqlite_url, reason):
+    """Require two refused requests to an application, and one line in the log."""
     done = subprocess.run(
         [sys.executable, "-c", ASK_TWICE],
         env=os.environ | {"AUTHZ_SERVER_CONFIG": str(write_settings(tmp_path, sqlite_url, {}))},
@@ -114,22 +114,17 @@ def test_the_application_of_other_servers_refuses_a_foreign_schema(sqlite_url, t
         timeout=60,
     )
     assert done.stdout.split() == ["503", "503"]
-    assert done.stderr.count("is at foreign") == 1
+    assert done.stderr.count(reason) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_the_application_of_other_servers_refuses_a_foreign_schema(sqlite_url, tmp_path):
+    set_revision(sqlite_url, "foreign")
+    require_refused_once(tmp_path, sqlite_url, "is at foreign")
 
 
 def test_the_application_of_other_servers_refuses_a_schema_that_lacks_a_table(sqlite_url, tmp_path):
     """The revision alone is right, as in a restored copy."""
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as file, file:
         file.execute("ALTER TABLE stop RENAME TO elsewhere")
-    done = subprocess.run(
-        [sys.executable, "-c", ASK_TWICE],
-        env=os.environ | {"AUTHZ_SERVER_CONFIG": str(write_settings(tmp_path, sqlite_url, {}))},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert done.stdout.split() == ["503", "503"]
-    assert done.stderr.count("The table stop of the database file") == 1
-    assert "Traceback" not in done.stderr
+    require_refused_once(tmp_path, sqlite_url, "The table stop of the database file")

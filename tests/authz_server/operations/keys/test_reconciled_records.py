@@ -21,7 +21,7 @@ RECORD = {
     ids=repr,
 )
 def test_a_line_that_is_no_record_is_left_out(tmp_path, changed):
-    """The records of every node are compared, whoever may write to one of their files."""
+    """The other lines of the file are still compared."""
     records = tmp_path / "audit.jsonl"
     lines = (json.dumps(each, separators=(",", ":")) for each in (RECORD | changed, RECORD))
     records.write_text("\n".join(lines))
