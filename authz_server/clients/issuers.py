@@ -108,6 +108,8 @@ class Issuer:
     async def verify(self, token: ForeignToken) -> None:
         """Verify the signature of a token by the issuer's keys, at the cost of one verification.
 
+        A key that replaces another one under its ``kid`` costs a second verification, once.
+
         Raises:
             TokenRefusedError: it is wrong, or no key fits; the reason is a cause of audit records.
         """
@@ -121,12 +123,11 @@ class Issuer:
         if verifier is None:
             spend_one_verification(alg, token.signature, token.signing_input)
             raise TokenRefusedError("assertion_key_unknown")
-        try:
-            verifier(token.signature, token.signing_input)
-        except TokenRefusedError as refusal:
-            if not refusal.signature_checked:
-                spend_one_verification(alg, token.signature, token.signing_input)
-            raise TokenRefusedError("assertion_signature") from refusal
+        if _is_signed(token, verifier):
+            return
+        newer = await self._find_replacement(kid, alg, verifier)
+        if newer is None or not _is_signed(token, newer):
+            raise TokenRefusedError("assertion_signature")
 
     def _note_problem(self, problem: str) -> None:
         """Log why there are no keys, once for the same cause."""
@@ -152,16 +153,33 @@ class Issuer:
             raise TokenRefusedError("assertion_lifetime")
 
     async def _find_verifier(self, kid: str | None, alg: str) -> Verifier | None:
-        settings = self.settings
-        if settings.jwks_file:
+        if self.settings.jwks_file:
             return self._read_file().find(kid, alg)
-        uri, access = settings.jwks_uri, self._access
-        if not uri:
-            uri = await self._discover()
-            if not _have_one_origin(uri, settings.issuer):
-                # The issuer's token is for the issuer alone.
-                access = access._replace(token_file="")
+        uri, access = await self._find_address()
         return await self._key_sets.find_published(uri, kid, alg, access=access)
+
+    async def _find_replacement(
+        self, kid: str | None, alg: str, refused: Verifier
+    ) -> Verifier | None:
+        """Return a newer key with the ``kid`` of one that refused a signature."""
+        if self.settings.jwks_file:
+            return None
+        try:
+            uri, access = await self._find_address()
+        except FetchError:
+            return None
+        return await self._key_sets.find_replacement(uri, kid, alg, refused, access=access)
+
+    async def _find_address(self) -> tuple[str, Access]:
+        """Return the address of the keys, and what its fetch may use."""
+        settings, access = self.settings, self._access
+        if settings.jwks_uri:
+            return settings.jwks_uri, access
+        uri = await self._discover()
+        if not _have_one_origin(uri, settings.issuer):
+            # The issuer's token is for the issuer alone.
+            access = access._replace(token_file="")
+        return uri, access
 
     async def _discover(self) -> str:
         """Return the address of the keys in the issuer's metadata (OpenID Discovery 1.0, 4)."""
@@ -242,6 +260,17 @@ def parse_bundle(document: bytes) -> ForeignKeys:
 def is_text(value: object) -> bool:
     """Return whether a claim is a printable text of a usual length."""
     return isinstance(value, str) and 0 < len(value) <= MAXIMUM_CHARACTERS and value.isprintable()
+
+
+def _is_signed(token: ForeignToken, verifier: Verifier) -> bool:
+    """Return whether a signature is right, at the cost of one verification."""
+    try:
+        verifier(token.signature, token.signing_input)
+    except TokenRefusedError as refusal:
+        if not refusal.signature_checked:
+            spend_one_verification(token.header["alg"], token.signature, token.signing_input)
+        return False
+    return True
 
 
 def _have_one_origin(uri: str, issuer: str) -> bool:

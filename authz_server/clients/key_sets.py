@@ -87,6 +87,33 @@ class KeySets:
         """
         return await self._search(uri, access, lambda keys: keys.find(kid, alg))
 
+    async def find_replacement(
+        self, uri: str, kid: str | None, alg: str, refused: Verifier, *, access: Access = ANYBODY
+    ) -> Verifier | None:
+        """Return the verifier of a newer key that has the ``kid`` of one that refused a signature.
+
+        The document is fetched again, unless that was done a short time ago.
+
+        Args:
+            uri: the address of a JWK set.
+            kid: the ``kid`` of the token; None if absent.
+            alg: the ``alg`` of the token.
+            refused: the verifier that refused the signature, from :meth:`find_published`.
+            access: what the fetch may use.
+
+        Returns:
+            the verifier; None if the key is still the same, or is not published any more.
+
+        Raises:
+            OAuthError: ``temporarily_unavailable``: too many requests wait.
+        """
+        try:
+            body = await self._fetcher.fetch(uri, newer=True, access=access)
+            found = self._read(uri, access, body).find(kid, alg)
+        except FetchError:
+            return None
+        return None if found is refused else found
+
     async def holds_published_certificate(
         self, uri: str, der: bytes, key_thumbprint: str, *, access: Access = ANYBODY
     ) -> bool:

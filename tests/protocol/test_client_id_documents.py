@@ -284,6 +284,30 @@ def test_a_new_key_is_found_before_the_cache_ends(sqlite_url: str, tmp_path):
             time.sleep(0.2)
 
 
+def test_a_key_may_be_replaced_under_its_id(sqlite_url: str, tmp_path):
+    """In the document itself, and by an address with a key of the same id."""
+    first, second = new_key(), new_key()
+    outbound = {"minimum_cache_seconds": 1, "ca_file": "authority.pem"}
+    with (
+        publishing_keys(tmp_path, jwks_of(second, kid="same")) as server,
+        running_site(tmp_path, sqlite_url, outbound=outbound) as site,
+    ):
+        publish = site.publisher.publish
+        client_id = publish("/erp", jwks=jwks_of(KEY, kid="same"))
+        assert ask_by(site, client_id, KEY, "same").status_code == 200
+        publish("/erp", jwks=jwks_of(first, kid="same"))
+        time.sleep(1.1)
+        assert ask_by(site, client_id, first, "same").status_code == 200
+        require_refusal(ask_by(site, client_id, KEY, "same"), 401, "invalid_client")
+        publish("/erp", without="jwks", jwks_uri=f"{server.address}/keys")
+        time.sleep(1.1)
+        assert ask_by(site, client_id, second, "same").status_code == 200
+        require_refusal(ask_by(site, client_id, first, "same"), 401, "invalid_client")
+        publish("/erp", jwks=jwks_of(first, kid="same"))
+        time.sleep(1.1)
+        assert ask_by(site, client_id, first, "same").status_code == 200
+
+
 def test_keys_may_move_to_an_address_and_back_before_the_cache_ends(sqlite_url: str, tmp_path):
     """The request that finds the newer document goes on with what it describes."""
     moved, back = new_key(), new_key()
@@ -324,9 +348,8 @@ def test_unknown_keys_cause_no_further_fetch_for_a_while(site: Site):
     client_id = site.publisher.publish("/keys", jwks=jwks_of(KEY, kid="old"))
     assert ask_by(site, client_id, KEY, "old").status_code == 200
     before = len(site.publisher.server.requests)
-    for number in range(3):
-        answer = ask_by(site, client_id, new_key(), f"unknown-{number}")
-        require_refusal(answer, 401, "invalid_client")
+    for kid in ("unknown-1", "unknown-2", "old", "old"):
+        require_refusal(ask_by(site, client_id, new_key(), kid), 401, "invalid_client")
     assert len(site.publisher.server.requests) == before
 
 

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -89,6 +90,29 @@ def test_keys_are_fetched_once_for_any_number_of_requests(tmp_path: Path, databa
         assert reason(protocol) == "assertion_signature"
         # The first of these may have fetched again; for a time, no other does.
         assert site.server.connections <= 2
+
+
+def test_a_key_that_is_replaced_under_its_id_counts_before_the_cache_ends(
+    tmp_path: Path, database_url: str
+):
+    """Its signatures have the set fetched again, at most once in the shortest time."""
+    with running_site(tmp_path, database_url, minimum_cache_seconds=1) as (site, protocol):
+        site.publish(same=FIRST)
+        signer = new_signer(protocol, f"{site.server.address}/jwks.json", FIRST, "same")
+        assert protocol.ask("token", signer).status_code == 200
+        site.publish(same=SECOND)
+        replaced = Signer(signer.id, SECOND, signer.now, kid="same")
+        for endpoint in ENDPOINTS:
+            time.sleep(1.1)
+            request = protocol.form(endpoint) | replaced.form()
+            assert protocol.post(endpoint, request).status_code == 200
+            require_refusal(protocol.ask(endpoint, signer), 401, "invalid_client", endpoint)
+            assert reason(protocol) == "assertion_signature"
+        connections = site.server.connections
+        forged = Signer(signer.id, new_key(), signer.now, kid="same")
+        for _ in range(50):
+            require_refusal(protocol.ask("token", forged), 401, "invalid_client")
+        assert site.server.connections <= connections + 2
 
 
 @pytest.mark.parametrize(

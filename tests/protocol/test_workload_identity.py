@@ -357,6 +357,21 @@ def test_a_new_key_of_an_issuer_is_found(protocol, issuers):
     issuers.publish()
 
 
+def test_a_key_that_an_issuer_replaced_under_its_id_is_found(protocol, issuers):
+    """A signature that the cached key refuses has the document fetched again."""
+    # Another test may have published other keys a moment ago.
+    time.sleep(1.1)
+    first = issuers.provider_signer(JOB, env="p").assertion()
+    assert ask(protocol, "token", first).status_code == 200
+    former = issuers.provider_signer(JOB, env="p")
+    issuers.provider_key = new_key("ES256")
+    issuers.publish()
+    time.sleep(1.1)
+    token = issuers.provider_signer(JOB, env="p").assertion()
+    assert ask(protocol, "token", token).status_code == 200
+    require_refusal(ask(protocol, "token", former.assertion()), 401, "invalid_client", "token")
+
+
 def test_the_metadata_lists_the_methods(protocol):
     """Case L135."""
     document = protocol.get("/.well-known/oauth-authorization-server").json

@@ -29,7 +29,8 @@ class PrivateKeyJwt(ClientAssertion):
     """Verifies assertions by the keys that a client has registered, inline or by address.
 
     Every assertion of a permitted algorithm costs one verification, also for an unknown client or
-    key. The fetch of a key set takes longer, once for any number of requests.
+    key. The fetch of a key set takes longer, once for any number of requests. A key that replaces
+    another one under its ``kid`` costs a second verification, once.
 
     Args:
         rules: the rules of claims.
@@ -62,16 +63,19 @@ class PrivateKeyJwt(ClientAssertion):
             further = partial(self._verify_further, assertion, client)
             return Verdict(cause="assertion_key_unknown", further=further)
         verifier = self._find_inline(assertion, client)
-        if verifier is None and self._renew is not None and client.id.startswith("http"):
-            further = partial(self._verify_renewed, assertion, client, self._renew)
-            return Verdict(cause="assertion_key_unknown", further=further)
-        return self._judge(assertion, client, verifier)
+        if self._renew is None or not client.id.startswith("http"):
+            return self._judge(assertion, client, verifier)
+        former = None if verifier is None else self._judge(assertion, client, verifier)
+        if former is not None and former.credential:
+            return former
+        cause = "assertion_key_unknown" if former is None else former.cause
+        further = partial(self._verify_renewed, assertion, client, self._renew, former)
+        return Verdict(cause=cause, further=further)
 
     async def _verify_further(self, assertion: Assertion, client: ClientEntry) -> Verdict:
         """Verify by the keys at the client's address, or by those of a newer document."""
         verdict = await self._verify_by_any(assertion, client)
-        is_known = bool(verdict.credential) or verdict.cause == "assertion_signature"
-        if is_known or self._renew is None or not client.id.startswith("http"):
+        if verdict.credential or self._renew is None or not client.id.startswith("http"):
             return verdict
         return await self._verify_renewed(assertion, client, self._renew, verdict)
 
@@ -88,7 +92,8 @@ class PrivateKeyJwt(ClientAssertion):
             assertion: the assertion.
             client: the client as the former document describes it.
             renew: returns the client as the newer document describes it.
-            former: the verdict by the keys at the former address; None: they were inline.
+            former: the verdict by the keys of the former document; None: none of them fits, and
+                no signature was verified.
         """
         renewed = await renew(client.id)
         # The keys at hand do not fit, and a document that describes no client has none.
@@ -101,12 +106,16 @@ class PrivateKeyJwt(ClientAssertion):
         uri = client.properties.jwks_uri
         if uri is None:
             return self._judge(assertion, client, self._find_inline(assertion, client))
-        kid = assertion.token.header.get("kid")
+        kid, alg = assertion.token.header.get("kid"), assertion.alg
         try:
-            verifier = await self._key_sets.find_published(uri, kid, assertion.alg)
+            verifier = await self._key_sets.find_published(uri, kid, alg)
         except FetchError:
             return Verdict(cause="assertion_keys_unavailable")
-        return self._judge(assertion, client, verifier)
+        verdict = self._judge(assertion, client, verifier)
+        if verifier is None or verdict.cause != "assertion_signature":
+            return verdict
+        newer = await self._key_sets.find_replacement(uri, kid, alg, verifier)
+        return verdict if newer is None else self._judge(assertion, client, newer)
 
     def _find_inline(self, assertion: Assertion, client: ClientEntry) -> Verifier | None:
         keys = self._key_sets.read_inline(client.id, client.properties.jwks)

@@ -84,6 +84,29 @@ def test_random_key_ids_cause_no_fetches_of_their_own(publisher: Publisher):
     assert publisher.fetches <= 3
 
 
+def test_a_key_that_replaces_another_under_its_id_is_found(publisher: Publisher):
+    """After the time between two fetches; the same key is no replacement."""
+    publisher.publish(("first", FIRST))
+    held = run(publisher.key_sets.find_published(publisher.url, "first", "ES256"))
+    assert held is not None
+
+    def replacement():
+        found = publisher.key_sets.find_replacement(publisher.url, "first", "ES256", held)
+        return run(found)
+
+    publisher.publish(("first", SECOND))
+    assert all(replacement() is None for _ in range(1_000))
+    assert publisher.fetches == 1
+    publisher.now += 31
+    assert replacement() is not None
+    held = replacement()
+    assert all(replacement() is None for _ in range(1_000))
+    assert publisher.fetches == 2
+    publisher.now += 31
+    publisher.document = b"away"
+    assert replacement() is None
+
+
 @pytest.mark.parametrize(
     "document", [b"", b"{}", b"[]", b'{"keys": {}}', b"<html>", b'{"keys": [1], "keys": []}']
 )
