@@ -20,7 +20,12 @@ from authz_server.tokens.authorization import (
     PresentedToken,
     add_details,
 )
-from authz_server.tokens.authorization_details import DetailRules, GrantedDetails, parse_details
+from authz_server.tokens.authorization_details import (
+    Detail,
+    DetailRules,
+    GrantedDetails,
+    parse_details,
+)
 from authz_server.tokens.claims import Origin
 from authz_server.tokens.presented import (
     ACCESS_TOKEN,
@@ -176,7 +181,19 @@ class TokenExchangeGrant(TokenGrant):
         kept = self.details.of_audience(subject.details, decided.audience)
         if any(each not in kept for each in parsed):
             raise OAuthError("authorization_details_not_granted", "not of the subject token")
+        if parsed:
+            self._require_limits(decided, kept, parsed)
         return add_details(decided, GrantedDetails(parsed or kept))
+
+    def _require_limits(
+        self, decided: Authorization, kept: tuple[Detail, ...], chosen: tuple[Detail, ...]
+    ) -> None:
+        """Require that the chosen details leave no scope without a limit that it had."""
+        found = map(self.catalogue.find, decided.scopes)
+        entries = [each for each in found if each is not None]
+        lost = self.details.find_limits(entries, kept) - self.details.find_limits(entries, chosen)
+        if lost:
+            raise OAuthError("authorization_details_not_granted", f"{min(lost)[1]} has no limit")
 
     def _limit_scopes(
         self,

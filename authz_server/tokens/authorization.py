@@ -204,7 +204,7 @@ class AuthorizationRules:
         asked, scopes = self._asked_scopes(client, scope, named)
         if self._stops.any:
             self._stops.require_none(client.id, scopes)
-        self._details.require_details(client, [each.name for each in scopes], details)
+        self._details.require_details(client, scopes, details)
         owners = self._owners(client, scopes, named)
         servers = [owner.resource_server for owner in owners if owner.resource_server]
         kinds = {(each.token_format, each.signing_ring or "", each.token_type) for each in servers}

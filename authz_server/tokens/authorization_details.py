@@ -14,7 +14,7 @@ import msgspec
 from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.errors import InvalidChangeError, OAuthError
 from authz_server.plugin_manager import SERVER, PluginManager, ProvidedPart, require_distinct
-from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from authz_server.tokens.authorization_details_type import AuthorizationDetailsType, Window
 from authz_server.tokens.g2p_disbursement import G2PDisbursement
 from keys.errors import TokenRefusedError
@@ -90,7 +90,14 @@ def parse_details(text: str, client_id: str) -> tuple[Detail, ...]:
     for detail in details:
         if not isinstance(detail, dict) or not isinstance(detail.get("type"), str):
             raise _invalid("an element is not an object with a type", client_id)
+        locations = detail.get("locations", [""])
+        if not isinstance(locations, list) or not locations or not all(map(_is_text, locations)):
+            raise _invalid("locations: not an array of texts", client_id)
     return tuple(details)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_deep(value: object, levels: int) -> bool:
@@ -192,9 +199,12 @@ class DetailRules:
         return list(found)
 
     def require_details(
-        self, client: ClientEntry, scopes: Iterable[str], details: Iterable[Detail]
+        self, client: ClientEntry, scopes: Iterable[ScopeEntry], details: Sequence[Detail]
     ) -> None:
         """Require details for the scopes that a client may use only within its grants.
+
+        The resource server of each such scope needs a detail that is for it: with one that is for
+        another resource server alone, the token would not be limited there.
 
         Raises:
             OAuthError: ``authorization_details_missing``.
@@ -202,17 +212,40 @@ class DetailRules:
         properties = client.properties
         if not properties.authorization_details_required:
             return
-        present, asked = {detail["type"] for detail in details}, set(scopes)
+        asked = tuple(scopes)
         for name in properties.authorization_details_grants:
             kind = self._types.get(name)
-            # A type without its plugin limits nothing that could be checked: refuse its scopes too.
-            limited = asked if kind is None else asked.intersection(kind.SCOPES)
-            if limited and name not in present:
+            # A type without its plugin limits nothing that could be checked: refuse all scopes.
+            needed = [each.name for each in asked if kind is None or each.name in kind.SCOPES]
+            limits = self.find_limits(asked, details)
+            missing = [scope for scope in needed if (name, scope) not in limits]
+            if missing:
                 raise OAuthError(
                     "authorization_details_missing",
-                    f"{name} for {' '.join(sorted(limited))}",
+                    f"{name} for {' '.join(missing)}",
                     client_id=client.id,
                 )
+
+    def find_limits(
+        self, scopes: Iterable[ScopeEntry], details: Iterable[Detail]
+    ) -> set[tuple[str, str]]:
+        """Return which types limit which scopes of a token that has such details.
+
+        A detail limits a scope of its type at the resource servers that it is for.
+        """
+        entries = tuple(scopes)
+        found: set[tuple[str, str]] = set()
+        for detail in details:
+            name = detail["type"]
+            kind = self._types.get(name)
+            limited = kind.SCOPES if kind is not None else ()
+            servers = self._servers_of(detail)
+            found.update(
+                (name, each.name)
+                for each in entries
+                if each.name in limited and each.resource_server_id in servers
+            )
+        return found
 
     def grant(
         self,
@@ -315,12 +348,6 @@ class DetailRules:
         if "locations" not in detail:
             return {}
         locations = detail["locations"]
-        if (
-            not isinstance(locations, list)
-            or not locations
-            or not all(isinstance(each, str) for each in locations)
-        ):
-            raise _invalid("locations: not an array of texts", client.id)
         allowed = set(self._servers_of({"type": detail["type"]}))
         for location in locations:
             owner = self._directory.find_resource_server(location)

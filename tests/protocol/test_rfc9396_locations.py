@@ -1,0 +1,90 @@
+"""Authorization details for some of the resource servers of a token (RFC 9396, 2.2; RFC 8707)."""
+
+import json
+
+import pytest
+
+from support.claims import claims_of
+from support.parties import ACTOR, RESOURCE_SERVERS
+from support.protocol import Protocol, require_refusal
+from support.token_exchange import GRANT_TYPE, exchange
+
+TYPE = "g2p_disbursement"
+ERROR = "invalid_authorization_details"
+ONE, MANY = SCOPES = ["disburse/disburse", "disburse/sync/disburse"]
+BOTH = f"{ONE} {MANY}"
+DISBURSE, BATCH = RESOURCE_SERVERS["disburse"], "https://batch.example"
+DETAIL = {"type": TYPE, "programme": "cash-2026", "currency_code": "KES"}
+AT_DISBURSE, AT_BATCH = ({**DETAIL, "locations": [each]} for each in (DISBURSE, BATCH))
+GRANT = {
+    "programmes": ["cash-2026"],
+    "currency_code": "KES",
+    "payer_fas": ["account:1@national-bank"],
+    "payment_cap": "5000.00",
+    "batch_cap": "100000.00",
+    "count": 500,
+}
+
+
+@pytest.fixture
+def servers(start_protocol) -> Protocol:
+    """An application where the two scopes of the type are of two resource servers."""
+    protocol = start_protocol(tokens={"several_resource_servers": "both"})
+    with protocol.parties.change() as (services, session):
+        services.clients.create_resource_server(
+            session, actor=ACTOR, id="batch", name="Batches", identifier=BATCH
+        )
+        services.scopes.assign(session, [MANY], "batch", actor=ACTOR)
+    return protocol
+
+
+def new_payer(protocol: Protocol, **properties):
+    granted = {"authorization_details_grants": {TYPE: [GRANT]}}
+    return protocol.new_client(
+        allowed_scopes=SCOPES, default_scopes=[], properties=granted | properties
+    )
+
+
+def ask(protocol: Protocol, client, *details, scope=BOTH):
+    text = json.dumps(details)
+    return protocol.ask("token", client, scope=scope, authorization_details=text)
+
+
+def test_each_resource_server_of_a_limited_scope_needs_a_detail(servers: Protocol):
+    """At the other one, the client would pay without its limits."""
+    payer = new_payer(servers)
+    for details in ([AT_BATCH], [AT_DISBURSE], [AT_BATCH, AT_BATCH]):
+        require_refusal(ask(servers, payer, *details), 400, ERROR)
+    for details in (
+        [DETAIL],
+        [AT_DISBURSE, AT_BATCH],
+        [{**DETAIL, "locations": [BATCH, DISBURSE]}],
+    ):
+        answer = ask(servers, payer, *details)
+        assert claims_of(answer.json["access_token"])["aud"] == [DISBURSE, BATCH]
+        seen = servers.ask("introspect", servers.demo.disburse, token=answer.json["access_token"])
+        assert (seen.json["scope"], len(seen.json["authorization_details"])) == (ONE, 1)
+    assert ask(servers, payer, AT_BATCH, scope=MANY).status_code == 200
+
+
+def test_an_exchange_leaves_no_scope_without_a_limit_that_it_had(servers: Protocol):
+    """RFC 8693: the new token never permits more than the subject token."""
+    gateway = servers.new_client(
+        allowed_scopes=SCOPES,
+        default_scopes=[],
+        grant_types=[GRANT_TYPE],
+        properties={"token_exchange": {"subjects": ["*"], "audiences": ["disburse", "batch"]}},
+    )
+    answer = ask(servers, new_payer(servers), AT_DISBURSE, AT_BATCH)
+    token, granted = answer.json["access_token"], answer.json["authorization_details"]
+
+    def choose(detail, scope):
+        text = json.dumps([detail])
+        return exchange(servers, gateway, token, scope=scope, authorization_details=text)
+
+    for detail, own, other in ((granted[0], ONE, MANY), (granted[1], MANY, ONE)):
+        assert choose(detail, own).json["authorization_details"] == [detail]
+        for scope in (other, BOTH, ""):
+            require_refusal(choose(detail, scope), 400, ERROR)
+    answer = exchange(servers, gateway, token)
+    assert answer.json["authorization_details"] == granted
