@@ -18,6 +18,7 @@ _HEADINGS = {
     "name": "Name",
     "organisation": "Organisation",
     "state": "State",
+    "stopped_by": "Stopped by",
     "authentication_method": "Method",
     "allowed_scopes": "Allowed scopes",
     "last_used_at": "Last used",
@@ -26,6 +27,8 @@ _HEADINGS = {
     "updated_at": "Changed",
 }
 _COLUMNS = ("id", "name", "organisation", "state", "allowed_scopes")
+#: Those of a list with a stopped client.
+_OF_STOPPED = ("id", "name", "organisation", "state", "stopped_by", "allowed_scopes")
 
 
 @click.command(
@@ -89,7 +92,7 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
     """List the clients, or those with TEXT in them.
 
     TEXT is a part of the id, the name, the organisation or a scope. The table shows the state and
-    the allowed scopes of each; JSON shows every field.
+    the allowed scopes of each, and the stop of those that are stopped; JSON shows every field.
     """
     shown = _shown_columns(columns)
     if page > 1 and limit is None:
@@ -115,6 +118,8 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
     if count:
         click.echo(found.total)
         return
+    if columns is None and any(each.stopped_by for each in found.clients):
+        shown = _shown_columns(",".join(_OF_STOPPED))
     print_rows(found.clients, shown, as_json=as_json)
     if len(found.clients) < found.total:
         echo_status(f"{len(found.clients)} of {found.total} clients.")

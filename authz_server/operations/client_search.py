@@ -16,6 +16,7 @@ from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.operations.id_lists import find_few, is_one_of, is_sqlite
 from authz_server.scopes.models import Scope
 from authz_server.scopes.uses import ScopeUse
+from authz_server.tokens.stops import find_stopped_clients
 
 _TEXT, _GRANT = CLIENT_TEXT.c, CLIENT_GRANT.c
 #: The largest number of ids in one query.
@@ -63,10 +64,13 @@ class FoundClient(ClientView):
     Attributes:
         last_used_at: when it was last seen to obtain a token; None: never.
         secret_ends_at: when the first of its active secrets ends; None: none ends.
+        stopped_by: the stop in force of the client itself or of a programme with it, such as
+            ``programme cash``; None: there is none.
     """
 
     last_used_at: datetime | None
     secret_ends_at: datetime | None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,10 +369,17 @@ def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _describe_all(session: Session, ids: Sequence[str], now: datetime) -> tuple[FoundClient, ...]:
     rows, used = _load(session, ids), _last_uses(session, ids)
-    return tuple(_describe(rows[each], used.get(each), now) for each in ids if each in rows)
+    stopped = find_stopped_clients(session)
+    return tuple(
+        _describe(rows[each], used.get(each), stopped.get(each), now)
+        for each in ids
+        if each in rows
+    )
 
 
-def _describe(client: Client, used_at: datetime | None, now: datetime) -> FoundClient:
+def _describe(
+    client: Client, used_at: datetime | None, stopped_by: str | None, now: datetime
+) -> FoundClient:
     view = describe_client(client, now)
     uses = [used_at, *(each.last_used_at for each in client.secrets)]
     ends = [
@@ -380,4 +391,5 @@ def _describe(client: Client, used_at: datetime | None, now: datetime) -> FoundC
         **{field: getattr(view, field) for field in ClientView.__dataclass_fields__},
         last_used_at=max((each for each in uses if each is not None), default=None),
         secret_ends_at=min((each for each in ends if each > now), default=None),
+        stopped_by=stopped_by,
     )

@@ -87,6 +87,19 @@ class StopState:
                 raise _refusal("scope_stopped", stop, f"{stop}: {scope.name}", client_id)
 
 
+def find_stopped_clients(session: Session) -> Mapping[str, str]:
+    """Return the stops of clients, such as ``programme cash``, by the ids of the clients.
+
+    Args:
+        session: a database session; one that is narrowed sees the stops of its caller alone.
+    """
+    found: dict[str, str] = {}
+    for stop in session.scalars(select(Stop).order_by(Stop.kind, Stop.subject)):
+        for client_id in stop.clients:
+            found.setdefault(client_id, f"{stop.kind} {stop.subject}")
+    return found
+
+
 def require_no_stop(
     session: Session, *, scope: str | None = None, resource_server_id: str | None = None
 ) -> None:

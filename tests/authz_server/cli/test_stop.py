@@ -57,6 +57,23 @@ def test_a_stop_shows_its_extent_asks_and_is_lifted(parties, kind, subject, clie
     ]
 
 
+def test_a_list_of_clients_marks_the_stopped_ones(parties):
+    """By a stop of their own, or of a programme; a chosen table stays as it was chosen."""
+    assert "Stopped by" not in parties.must("client", "list")
+    parties.must("stop", "define", "cash", "--client", "bank")
+    for kind, subject in (("programme", "cash"), ("client", "ministry")):
+        parties.must("stop", kind, subject, "--reason", "INC-17", "--yes")
+    listed = parties.must("client", "list")
+    assert "Stopped by" in listed
+    assert "programme cash" in listed
+    found = {each["id"]: each["stopped_by"] for each in parties.json("client", "list")}
+    assert found == {"bank": "programme cash", "ministry": "client ministry"}
+    assert "programme cash" not in parties.must("client", "list", "--columns", "id,state")
+    parties.must("stop", "lift", "programme", "cash", "--reason", "INC-17 is closed")
+    found = {each["id"]: each["stopped_by"] for each in parties.json("client", "list")}
+    assert found == {"bank": None, "ministry": "client ministry"}
+
+
 def test_the_audit_file_has_both_acts(parties):
     """With the reason and the figures."""
     parties.must("stop", "client", "ministry", "--reason", "INC-17", "--yes")

@@ -181,6 +181,24 @@ def test_the_screens_answer_their_questions(console):
     assert "<svg" in console.page("/keys")
 
 
+def test_stopped_clients_are_marked_in_every_list(console):
+    """Also those of a stopped programme, in the matrix of an API as well."""
+    pages = ("/clients?q=treasury", "/apis/api?id=mapper")
+    marked = '<span class="chip is-state-expired">stopped</span>'
+    assert all(marked not in console.page(path) for path in pages)
+    body = {"name": "marked", "clients": ["treasury"]}
+    assert console.site.send("POST", "/programmes", json=body).status_code == 200
+    stop = {"kind": "programme", "subject": "marked", "reason": "INC-17"}
+    assert console.site.send("POST", "/stops", json=stop).status_code == 201
+    assert all(marked in console.page(path) for path in pages)
+    (found,) = console.site.get("/clients?q=treasury").json["items"]
+    assert found["stopped_by"] == "programme marked"
+    lift = "/stops/programme/marked"
+    assert (
+        console.site.change("POST", f"{lift}/lift", {"reason": "x"}, item=lift).status_code == 200
+    )
+
+
 def test_a_token_is_explained_and_stored_nowhere(console):
     """By the API that it is for; the answer is neither cached nor in an address."""
     token = console.site.new_token(
