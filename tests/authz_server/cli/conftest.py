@@ -1,4 +1,6 @@
 import json
+import secrets
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -6,8 +8,18 @@ from sqlalchemy import create_engine, select
 
 from authz_server.audit.sink import AuditRecord
 from authz_server.cli.root import main
-from support.settings_file import write_settings
+from support.settings_file import write_secret, write_settings
 from support.vault_installation import VaultInstallation
+
+#: Of every database of these tests, so that what was written into one can be read in its copies.
+_SECRETS = {name: secrets.token_hex(32) for name in ("pepper", "key-encryption-key")}
+_CATALOGUE = ("scope", "import", "g2p-connect")
+_KEYS = ("keys", "init")
+_MAPPER = (
+    *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),
+    *("--identifier", "https://mapper.example"),
+)
+_MINISTRY = ("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
 
 
 class Cli:
@@ -54,35 +66,77 @@ class Cli:
         return [tuple(row) for row in rows]
 
 
+def _make_cli(folder, database_url, **overrides):
+    """Write a settings file into a folder; return the command line on it."""
+    for name, text in _SECRETS.items():
+        write_secret(folder / name, text)
+    return Cli(write_settings(folder, database_url, overrides), database_url)
+
+
 @pytest.fixture(scope="session")
 def make_cli():
-    """A function of a settings file and its database that returns the command line on them."""
-    return Cli
+    """A function of a folder, a database and settings that returns the command line on them."""
+    return _make_cli
 
 
 @pytest.fixture
 def cli(database_url, tmp_path):
     """The command line on a migrated database without keys or scopes."""
-    return Cli(write_settings(tmp_path, database_url, {}), database_url)
+    return _make_cli(tmp_path, database_url)
 
 
-def _import_g2p_connect(url, folder):
-    Cli(write_settings(folder, url, {}), url).must("scope", "import", "g2p-connect")
+@pytest.fixture(scope="session")
+def prepare(fill_database):
+    """A function of `cli` and of commands that prepare its unused database; returns their output.
+
+    They run once in a process for each dialect; afterwards, rows and audit records are copied.
+    """
+    fills, done = {}, {}
+
+    def fill_by(commands):
+        def fill(url, folder):
+            cli = _make_cli(folder, url)
+            outputs = [cli.must(*command) for command in commands]
+            done[commands, url.partition(":")[0]] = folder / "audit.jsonl", outputs
+
+        return fill
+
+    def prepare(cli, *commands):
+        fill_database(cli.database_url, fills.setdefault(commands, fill_by(commands)))
+        records, outputs = done[commands, cli.database_url.partition(":")[0]]
+        shutil.copyfile(records, cli.config.with_name("audit.jsonl"))
+        return outputs
+
+    return prepare
 
 
 @pytest.fixture
-def stocked(cli, fill_database):
+def stocked(cli, prepare):
     """As `cli`, with the G2P Connect catalogue."""
-    fill_database(cli.database_url, _import_g2p_connect)
+    prepare(cli, _CATALOGUE)
+    return cli
+
+
+@pytest.fixture
+def registered(cli, prepare):
+    """As `stocked` and `keyed`, with the resource server `mapper` and the client `ministry`."""
+    prepare(cli, _CATALOGUE, _KEYS, _MAPPER, _MINISTRY)
+    return cli
+
+
+@pytest.fixture
+def keyed(cli, prepare):
+    """As `cli`, with the ring es256: version 1 signs, version 2 stands by."""
+    prepare(cli, _KEYS)
     return cli
 
 
 @pytest.fixture(scope="module")
-def shared_cli(module_database_url, fill_database, tmp_path_factory):
+def shared_cli(module_database_url, prepare, tmp_path_factory):
     """As `stocked`, for all tests of a file that change nothing."""
-    fill_database(module_database_url, _import_g2p_connect)
-    config = write_settings(tmp_path_factory.mktemp("cli"), module_database_url, {})
-    return Cli(config, module_database_url)
+    cli = _make_cli(tmp_path_factory.mktemp("cli"), module_database_url)
+    prepare(cli, _CATALOGUE)
+    return cli
 
 
 @pytest.fixture

@@ -22,9 +22,6 @@ class Site:
     """The command line, and two applications in this process that share the file of records."""
 
     def __init__(self, cli, directory):
-        cli.must("init", directory)
-        server = ("--name", "M", "--scope", "mapper/*", "--identifier", "https://mapper.example")
-        cli.must("resource-server", "create", "mapper", *server)
         self.cli, self.path = cli, directory / "audit.jsonl"
         settings = load_settings(cli.config)
         self.apps = [create_app(settings), create_app(settings)]
@@ -66,8 +63,15 @@ class Site:
 
 
 @pytest.fixture
-def site(stocked, tmp_path):
-    site = Site(stocked, tmp_path)
+def site(cli, prepare, tmp_path):
+    server = ("--name", "M", "--scope", "mapper/*", "--identifier", "https://mapper.example")
+    prepare(
+        cli,
+        ("scope", "import", "g2p-connect"),
+        ("keys", "init"),
+        ("resource-server", "create", "mapper", *server),
+    )
+    site = Site(cli, tmp_path)
     yield site
     site.close()
 

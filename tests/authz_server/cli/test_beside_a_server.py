@@ -27,8 +27,8 @@ def beside(module_database_url, tmp_path_factory, make_cli):
         overrides = {"issuer": f"http://127.0.0.1:{server['port']}", "server": server}
         return write_settings(folder, module_database_url, overrides)
 
+    cli = make_cli(folder, module_database_url)
     server = LiveServer(settings, folder, workers=2)
-    cli = make_cli(server.settings_path, module_database_url)
     cli.must("init", folder, "--import", "g2p-connect")
     cli.mapper = cli.json(
         *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),

@@ -6,29 +6,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import create_engine, text
 
-from support.settings_file import write_settings
-
 HOUR = 3_600
-MAPPER = ("--name", "Mapper", "--identifier", "https://mapper.example", "--scope", "mapper/*")
 MINISTRY = ("--name", "Ministry", "--scope", "mapper/link")
 
 
 @pytest.fixture
-def cli(make_cli, postgresql_url, tmp_path, database_clock):
-    """The command line with a key, a client and a resource server; the clocks agree as yet."""
+def database_url(postgresql_url, database_clock):
+    """A database whose clock and the machine's agree as yet."""
     del database_clock
-    made = make_cli(write_settings(tmp_path, postgresql_url, {}), postgresql_url)
-    made.must("scope", "import", "g2p-connect")
-    made.must("keys", "init", "es256")
-    made.must("resource-server", "create", "mapper", *MAPPER)
-    made.must("client", "create", "ministry", *MINISTRY)
-    return made
+    return postgresql_url
 
 
 @pytest.fixture(params=[HOUR, -HOUR], ids=["behind", "ahead"])
-def ahead(request, cli, database_clock) -> timedelta:
+def ahead(request, registered, database_clock) -> timedelta:
     """How far the database's clock is ahead of the machine's."""
-    del cli
+    del registered
     database_clock.set_ahead(request.param)
     return timedelta(seconds=request.param)
 
@@ -72,75 +64,79 @@ CUTS = {
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_tokens_end_at_the_databases_present(cli, ahead, cut):
+def test_tokens_end_at_the_databases_present(registered, ahead, cut):
     """Otherwise new tokens would be inactive for an hour, or those of the last hour active."""
     command, subject = CUTS[cut]
-    cli.must(*command)
-    found = cut_offs(cli)
+    registered.must(*command)
+    found = cut_offs(registered)
     at = found[subject] if subject else next(iter(found.values()))
     assert is_present(at, ahead), found
 
 
-def test_a_time_is_of_the_future_by_both_clocks(cli, database_clock):
+def test_a_time_is_of_the_future_by_both_clocks(registered, database_clock):
     database_clock.set_ahead(-HOUR)
     half_an_hour_ago = datetime.now(UTC) - timedelta(minutes=30)
     # It has passed by the machine's clock, which the operator sees: it is meant to be now.
-    cli.must("revoke", "--client", "ministry", "--before", half_an_hour_ago.isoformat(), "--yes")
-    assert is_present(cut_offs(cli)["client:ministry"], timedelta(hours=-1))
+    registered.must(
+        "revoke", "--client", "ministry", "--before", half_an_hour_ago.isoformat(), "--yes"
+    )
+    assert is_present(cut_offs(registered)["client:ministry"], timedelta(hours=-1))
     database_clock.set_ahead(HOUR)
     in_half_an_hour = datetime.now(UTC) + timedelta(minutes=30)
-    cli.must("revoke", "--scope", "mapper/link", "--before", in_half_an_hour.isoformat(), "--yes")
-    assert cut_offs(cli)["scope:mapper/link"] == in_half_an_hour
-    refused = cli.run("revoke", "--before", "+2h", "--yes")
+    registered.must(
+        "revoke", "--scope", "mapper/link", "--before", in_half_an_hour.isoformat(), "--yes"
+    )
+    assert cut_offs(registered)["scope:mapper/link"] == in_half_an_hour
+    refused = registered.run("revoke", "--before", "+2h", "--yes")
     assert refused.exit_code == 2
     assert "lies in the future" in refused.stderr
 
 
-def test_a_revoked_token_stays_revoked_for_the_life_of_a_token(cli, ahead):
-    cli.must("token", "revoke", "--jti", "some-token")
-    (row,) = rows(cli, "SELECT expires_at FROM revoked_token")
+def test_a_revoked_token_stays_revoked_for_the_life_of_a_token(registered, ahead):
+    registered.must("token", "revoke", "--jti", "some-token")
+    (row,) = rows(registered, "SELECT expires_at FROM revoked_token")
     assert row[0] >= datetime.now(UTC) + ahead + timedelta(hours=1)
 
 
-def test_a_secret_begins_and_ends_by_the_databases_clock(cli, ahead):
+def test_a_secret_begins_and_ends_by_the_databases_clock(registered, ahead):
     """The time without a use, after which an old secret ends, begins with the new one."""
-    cli.must("client", "secret", "rotate", "ministry", "--end-old-when-unused", "1h")
+    registered.must("client", "secret", "rotate", "ministry", "--end-old-when-unused", "1h")
     old, new = sorted(
-        cli.json("client", "secret", "list", "ministry"),
+        registered.json("client", "secret", "list", "ministry"),
         key=lambda each: each["ends_when_unused_seconds"] is None,
     )
     assert is_present(datetime.fromisoformat(new["created_at"]), ahead)
-    cli.must("client", "secret", "end", "ministry", old["id"], "--yes")
-    listed = {each["id"]: each for each in cli.json("client", "secret", "list", "ministry")}
+    registered.must("client", "secret", "end", "ministry", old["id"], "--yes")
+    listed = {each["id"]: each for each in registered.json("client", "secret", "list", "ministry")}
     ended = listed[old["id"]]
     assert is_present(datetime.fromisoformat(ended["ends_at"]), ahead)
     assert (ended["works"], listed[new["id"]]["works"]) == (False, True)
 
 
-def test_a_stop_is_set_at_the_databases_present(cli, ahead):
-    cli.must("stop", "client", "ministry", "--reason", "x", "--yes")
-    (stop,) = cli.json("stop", "list")
+def test_a_stop_is_set_at_the_databases_present(registered, ahead):
+    registered.must("stop", "client", "ministry", "--reason", "x", "--yes")
+    (stop,) = registered.json("stop", "list")
     assert is_present(datetime.fromisoformat(stop["created_at"]), ahead), json.dumps(stop)
 
 
 @pytest.mark.parametrize(("ahead", "expected"), [(-HOUR, -HOUR), (-3, 0), (3, 3), (HOUR, HOUR)])
 def test_a_cut_off_reaches_the_tokens_of_this_machine_while_it_issues_some(
-    cli, database_clock, ahead, expected
+    registered, database_clock, ahead, expected
 ):
     """It issues tokens within the tolerance of 5 s, with the time of its own clock."""
     database_clock.set_ahead(ahead)
     before = datetime.now(UTC)
-    cli.must("revoke", "--client", "ministry", "--yes")
-    off = cut_offs(cli)["client:ministry"] - before - timedelta(seconds=expected)
+    registered.must("revoke", "--client", "ministry", "--yes")
+    off = cut_offs(registered)["client:ministry"] - before - timedelta(seconds=expected)
     assert timedelta(seconds=-1) < off < datetime.now(UTC) - before + timedelta(seconds=1)
 
 
-def test_a_span_begins_at_the_databases_present(cli, ahead):
-    cli.must("client", "create", "later", *MINISTRY, "--starts", "now", "--expires", "+30d")
-    cli.must("client", "secret", "add", "later", "--expires", "+1h")
-    client = cli.json("client", "show", "later")
+def test_a_span_begins_at_the_databases_present(registered, ahead):
+    registered.must("client", "create", "later", *MINISTRY, "--starts", "now", "--expires", "+30d")
+    registered.must("client", "secret", "add", "later", "--expires", "+1h")
+    client = registered.json("client", "show", "later")
     hour = timedelta(hours=1)
     assert is_present(datetime.fromisoformat(client["starts_at"]), ahead)
     assert is_present(datetime.fromisoformat(client["expires_at"]), ahead + 30 * 24 * hour)
-    ends = [each["ends_at"] for each in cli.json("client", "secret", "list", "later")]
+    ends = [each["ends_at"] for each in registered.json("client", "secret", "list", "later")]
     assert is_present(datetime.fromisoformat(max(filter(None, ends))), ahead + hour)

@@ -15,19 +15,12 @@ VAULT = {
 }
 
 
-@pytest.fixture
-def ready(cli):
-    """The command line on a database with keys."""
-    cli.must("keys", "init")
-    return cli
-
-
-def test_usable_settings_pass_the_check(ready):
+def test_usable_settings_pass_the_check(keyed):
     """Case R241."""
-    checked = ready.json("config", "check")
+    checked = keyed.json("config", "check")
     assert checked["usable"] is True
     assert checked["problems"] == []
-    assert checked["issuer"] in ready.must("config", "check")
+    assert checked["issuer"] in keyed.must("config", "check")
 
 
 @pytest.mark.parametrize(
@@ -87,10 +80,10 @@ def test_settings_are_shown_without_secrets(cli):
 
 
 def test_the_settings_file_may_be_named_behind_the_command_or_in_the_environment(
-    ready, monkeypatch, tmp_path
+    keyed, monkeypatch, tmp_path
 ):
-    config, ready.config = ready.config, tmp_path / "nothing.toml"
-    assert ready.json("config", "check", "--config", config)["usable"] is True
+    config, keyed.config = keyed.config, tmp_path / "nothing.toml"
+    assert keyed.json("config", "check", "--config", config)["usable"] is True
     monkeypatch.setenv("AUTHZ_SERVER_CONFIG", str(config))
     monkeypatch.chdir(tmp_path)
     from click.testing import CliRunner  # noqa: PLC0415
@@ -121,23 +114,23 @@ def test_a_database_without_keys_is_refused(cli):
     _both_refuse(cli, "es256 has no keys", "authz-server init")
 
 
-def test_a_ring_without_keys_is_refused(ready, tmp_path):
+def test_a_ring_without_keys_is_refused(keyed, tmp_path):
     """Case R241."""
     rings = {"es256": {"algorithm": "ES256"}, "extra": {"algorithm": "EdDSA"}}
-    _both_refuse(_cli_at(ready, tmp_path, "other", keys={"rings": rings}), "extra has no keys")
+    _both_refuse(_cli_at(keyed, tmp_path, "other", keys={"rings": rings}), "extra has no keys")
 
 
-def test_another_key_encryption_key_is_refused(ready, tmp_path):
+def test_another_key_encryption_key_is_refused(keyed, tmp_path):
     """Case R241."""
-    cli = _cli_at(ready, tmp_path, "other")
+    cli = _cli_at(keyed, tmp_path, "other")
     (cli.config.parent / "key-encryption-key").write_text("ab" * 16 + "0123456789abcdef" * 2)
     _both_refuse(cli, "keys.key_encryption_key", "another key-encryption key")
 
 
-def test_another_key_encryption_key_of_a_file_is_refused(ready, tmp_path):
+def test_another_key_encryption_key_of_a_file_is_refused(keyed, tmp_path):
     """Case R241."""
     rings = {"es256": {"algorithm": "ES256"}, "kept": {"backend": f"file://{tmp_path}/keys.json"}}
-    cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings})
+    cli = _cli_at(keyed, tmp_path, "other", keys={"rings": rings})
     cli.must("keys", "init")
     cli.must("config", "check")
     document = json.loads((tmp_path / "keys.json").read_text())
@@ -146,17 +139,17 @@ def test_another_key_encryption_key_of_a_file_is_refused(ready, tmp_path):
     _both_refuse(cli, "keys.key_encryption_key")
 
 
-def test_a_missing_database_is_refused(ready, tmp_path):
+def test_a_missing_database_is_refused(keyed, tmp_path):
     """Case R241. Case P209."""
-    cli = _cli_at(ready, tmp_path, "other", url=f"sqlite:///{tmp_path}/mistyped.db")
+    cli = _cli_at(keyed, tmp_path, "other", url=f"sqlite:///{tmp_path}/mistyped.db")
     _both_refuse(cli, f"{tmp_path}/mistyped.db")
     assert not (tmp_path / "mistyped.db").exists()
 
 
-def test_a_database_that_does_not_answer_is_named_with_the_drivers_words(ready, tmp_path):
+def test_a_database_that_does_not_answer_is_named_with_the_drivers_words(keyed, tmp_path):
     """Case R241: the server waits for it."""
     url = "postgresql://authz:very-secret@127.0.0.1:1/authz"
-    refusal = _cli_at(ready, tmp_path, "other", url=url).refused("config", "check")
+    refusal = _cli_at(keyed, tmp_path, "other", url=url).refused("config", "check")
     assert "database.url" in refusal
     assert "port 1 failed: Connection refused." in refusal
     assert "?" not in refusal
@@ -164,18 +157,18 @@ def test_a_database_that_does_not_answer_is_named_with_the_drivers_words(ready, 
 
 
 @pytest.mark.parametrize("place", ["missing-folder/audit.jsonl", "folder"])
-def test_an_audit_file_that_cannot_be_opened_is_refused(ready, tmp_path, place):
+def test_an_audit_file_that_cannot_be_opened_is_refused(keyed, tmp_path, place):
     """Case R241."""
     (tmp_path / "folder").mkdir()
-    cli = _cli_at(ready, tmp_path, "other", audit={"destination": str(tmp_path / place)})
+    cli = _cli_at(keyed, tmp_path, "other", audit={"destination": str(tmp_path / place)})
     _both_refuse(cli, "audit.destination", place)
 
 
 @pytest.mark.parametrize("name", ["key-encryption-key", "authz-server.toml", "keys.json", "data"])
-def test_an_audit_file_with_other_data_is_refused_and_stays_as_it_is(ready, tmp_path, name):
+def test_an_audit_file_with_other_data_is_refused_and_stays_as_it_is(keyed, tmp_path, name):
     """Case R241: a key would be lost with the first record."""
     place = tmp_path / "other" / name
-    cli = _cli_at(ready, tmp_path, "other", audit={"destination": str(place)})
+    cli = _cli_at(keyed, tmp_path, "other", audit={"destination": str(place)})
     if not place.exists():
         place.write_bytes(b'{"keys":[]}' if name == "keys.json" else b"\0SQLite")
     before = place.read_bytes()
@@ -184,46 +177,46 @@ def test_an_audit_file_with_other_data_is_refused_and_stays_as_it_is(ready, tmp_
     assert place.read_bytes() == before
 
 
-def test_an_audit_device_that_is_full_is_refused(ready, tmp_path):
+def test_an_audit_device_that_is_full_is_refused(keyed, tmp_path):
     """Case R241."""
-    cli = _cli_at(ready, tmp_path, "other", audit={"destination": "/dev/full"})
+    cli = _cli_at(keyed, tmp_path, "other", audit={"destination": "/dev/full"})
     _both_refuse(cli, "audit.destination", "No space left on device")
 
 
-def test_the_check_makes_no_audit_file(ready, tmp_path):
+def test_the_check_makes_no_audit_file(keyed, tmp_path):
     """Case R241: its owner would be who checks, not who serves."""
-    cli = _cli_at(ready, tmp_path, "other", audit={"destination": str(tmp_path / "new.jsonl")})
+    cli = _cli_at(keyed, tmp_path, "other", audit={"destination": str(tmp_path / "new.jsonl")})
     cli.must("config", "check")
     assert not (tmp_path / "new.jsonl").exists()
 
 
 @pytest.mark.parametrize("key", ["host", "health_host"])
-def test_an_address_of_another_machine_is_refused(ready, tmp_path, key):
+def test_an_address_of_another_machine_is_refused(keyed, tmp_path, key):
     """Case R241."""
-    cli = _cli_at(ready, tmp_path, "other", server={key: "192.0.2.1"})
+    cli = _cli_at(keyed, tmp_path, "other", server={key: "192.0.2.1"})
     refusal = cli.refused("config", "check")
     assert f"server.{key}" in refusal
     assert "192.0.2.1" in refusal
 
 
-def test_a_port_that_this_server_may_hold_is_a_warning(ready, tmp_path):
+def test_a_port_that_this_server_may_hold_is_a_warning(keyed, tmp_path):
     """Case R241."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        cli = _cli_at(ready, tmp_path, "other", server={"port": port})
+        cli = _cli_at(keyed, tmp_path, "other", server={"port": port})
         checked = cli.run("config", "check")
     assert checked.exit_code == 0
     assert f"server.host: 127.0.0.1 port {port} is in use" in checked.stderr
 
 
-def test_a_certificate_that_cannot_be_used_is_refused(ready, tmp_path):
+def test_a_certificate_that_cannot_be_used_is_refused(keyed, tmp_path):
     """Case R241."""
     (tmp_path / "tls.pem").write_text("not a certificate")
     (tmp_path / "tls.pem").chmod(0o600)
     files = dict.fromkeys(("tls_certificate", "tls_private_key"), str(tmp_path / "tls.pem"))
-    _both_refuse(_cli_at(ready, tmp_path, "other", server=files), "server.tls_certificate")
+    _both_refuse(_cli_at(keyed, tmp_path, "other", server=files), "server.tls_certificate")
     _both_refuse(
-        _cli_at(ready, tmp_path, "admin", admin=files | {"enabled": True}), "admin.tls_certificate"
+        _cli_at(keyed, tmp_path, "admin", admin=files | {"enabled": True}), "admin.tls_certificate"
     )
 
 
@@ -240,7 +233,7 @@ def _webhooks(folder, **receiver):
     return {"enabled": ["webhooks"], "settings": {"webhooks": settings}}
 
 
-def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
+def test_what_the_server_would_trust_is_opened(keyed, tmp_path, caplog):
     """Case R241: a file with something else in it, or an address that is never fetched from."""
     other = tmp_path / "other.pem"
     other.write_text("not a certificate, nor keys nor UTF-8: \udce9", errors="surrogateescape")
@@ -264,7 +257,7 @@ def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
         ("receivers.siem.url", {"plugins": _webhooks(tmp_path, url="https://siem.example:80")}),
     ]
     for position, (key, overrides) in enumerate(named):
-        cli = _cli_at(ready, tmp_path, f"trust-{position}", **overrides)
+        cli = _cli_at(keyed, tmp_path, f"trust-{position}", **overrides)
         assert key in cli.refused("config", "check", "--offline")
         # The server starts, and what depends on the value is refused.
         require_prepared(load_settings(cli.config))
@@ -272,55 +265,55 @@ def test_what_the_server_would_trust_is_opened(ready, tmp_path, caplog):
         caplog.clear()
 
 
-def test_authorities_of_clients_are_opened_where_they_are_used(ready, tmp_path):
+def test_authorities_of_clients_are_opened_where_they_are_used(keyed, tmp_path):
     """Case R241."""
     (tmp_path / "other.pem").write_text("not a certificate")
     table = {"ca_file": str(tmp_path / "other.pem")}
-    _cli_at(ready, tmp_path, "off", client_certificates=table).must("config", "check", "--offline")
+    _cli_at(keyed, tmp_path, "off", client_certificates=table).must("config", "check", "--offline")
     server = {"trusted_proxies": ["127.0.0.1"]}
     table |= {"source": "nginx"}
-    cli = _cli_at(ready, tmp_path, "nginx", client_certificates=table, server=server)
+    cli = _cli_at(keyed, tmp_path, "nginx", client_certificates=table, server=server)
     _both_refuse(cli, "client_certificates.ca_file")
 
 
-def test_a_ring_that_signs_and_is_not_in_the_settings_is_named(ready, tmp_path):
+def test_a_ring_that_signs_and_is_not_in_the_settings_is_named(keyed, tmp_path):
     """Case R241: a first table under keys.rings drops the default rings."""
     rings = {"es256": None, "x": {"algorithm": "ES256"}}
     keys = {"rings": rings, "default_ring": "x"}
-    cli = _cli_at(ready, tmp_path, "other", keys=keys)
+    cli = _cli_at(keyed, tmp_path, "other", keys=keys)
     cli.must("keys", "init")
     refusal = cli.refused("config", "check")
     assert "keys.rings.es256" in refusal
     assert "signs now and is not in the settings" in refusal
 
 
-def test_a_default_ring_that_cannot_sign_yet_is_named(ready, tmp_path):
+def test_a_default_ring_that_cannot_sign_yet_is_named(keyed, tmp_path):
     """Case R241: the hurried cure, which ends in 503 for a day."""
     rings = {"es256": {"algorithm": "ES256"}, "x": {"algorithm": "ES256"}}
-    cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings})
+    cli = _cli_at(keyed, tmp_path, "other", keys={"rings": rings})
     cli.must("keys", "init")
     cli.must("config", "check")
-    cli = _cli_at(ready, tmp_path, "hurried", keys={"rings": rings, "default_ring": "x"})
+    cli = _cli_at(keyed, tmp_path, "hurried", keys={"rings": rings, "default_ring": "x"})
     refusal = cli.refused("config", "check")
     assert "keys.default_ring" in refusal
     assert "es256 can" in refusal
 
 
-def test_a_ring_that_was_moved_may_leave_the_settings(ready, tmp_path):
+def test_a_ring_that_was_moved_may_leave_the_settings(keyed, tmp_path):
     """Case R241."""
     rings = {"es256": {"algorithm": "ES256"}, "x": {"algorithm": "ES256"}}
-    cli = _cli_at(ready, tmp_path, "other", keys={"rings": rings})
+    cli = _cli_at(keyed, tmp_path, "other", keys={"rings": rings})
     cli.must("keys", "init")
     cli.must("keys", "move", "es256", "--to", "x", "--reason", "plan")
     keys = {"rings": {"es256": None, "x": {"algorithm": "ES256"}}, "default_ring": "x"}
-    cli = _cli_at(ready, tmp_path, "moved", keys=keys)
+    cli = _cli_at(keyed, tmp_path, "moved", keys=keys)
     assert "not in the settings" not in cli.run("config", "check").stderr
 
 
-def test_a_schema_that_is_not_this_versions_is_refused(ready):
+def test_a_schema_that_is_not_this_versions_is_refused(keyed):
     """Case R241. Case P210."""
-    ready.must("db", "downgrade", "--yes")
-    _both_refuse(ready, "authz-server db upgrade")
+    keyed.must("db", "downgrade", "--yes")
+    _both_refuse(keyed, "authz-server db upgrade")
 
 
 def test_offline_it_looks_at_files_alone(cli, tmp_path):
@@ -332,11 +325,11 @@ def test_offline_it_looks_at_files_alone(cli, tmp_path):
     assert "audit.destination" in cli.refused("config", "check", "--offline")
 
 
-def test_all_problems_are_listed_at_once(ready, tmp_path):
+def test_all_problems_are_listed_at_once(keyed, tmp_path):
     """Case R241."""
     server = {"health_host": "192.0.2.1"}
     audit = {"destination": str(tmp_path / "no" / "audit.jsonl")}
-    cli = _cli_at(ready, tmp_path, "other", server=server, audit=audit)
+    cli = _cli_at(keyed, tmp_path, "other", server=server, audit=audit)
     result = cli.run("config", "check", "--json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)
@@ -345,21 +338,21 @@ def test_all_problems_are_listed_at_once(ready, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig"])
-def test_a_byte_order_mark_is_read_over(ready, tmp_path, encoding):
+def test_a_byte_order_mark_is_read_over(keyed, tmp_path, encoding):
     """Case R243: in the settings file and in files of secrets."""
     for name in ("authz-server.toml", "pepper", "key-encryption-key"):
         file = tmp_path / name
         file.write_text(file.read_text(), encoding=encoding)
         assert file.read_bytes().startswith(b"\xef\xbb\xbf")
-    ready.must("config", "check")
-    ready.must("scope", "import", "g2p-connect")
+    keyed.must("config", "check")
+    keyed.must("scope", "import", "g2p-connect")
 
 
-def test_settings_in_another_encoding_are_named(ready, tmp_path):
+def test_settings_in_another_encoding_are_named(keyed, tmp_path):
     """Case R243."""
     file = tmp_path / "authz-server.toml"
     file.write_text(file.read_text(), encoding="utf-16")
-    assert "not UTF-8" in ready.refused("config", "check")
+    assert "not UTF-8" in keyed.refused("config", "check")
 
 
 def test_granted_scopes_that_nobody_answers_for_are_named(stocked):

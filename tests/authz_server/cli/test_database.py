@@ -115,7 +115,7 @@ def in_file(make_cli, tmp_path):
         folder = tmp_path / "settings"
         folder.mkdir(exist_ok=True)
         url = f"sqlite:///{path}"
-        return make_cli(write_settings(folder, url, {}), url)
+        return make_cli(folder, url)
 
     return use
 
@@ -389,7 +389,7 @@ def test_a_backup_is_the_database_of_one_moment_and_readable_by_its_owner_alone(
     folder = tmp_path / "restored"
     folder.mkdir()
     url = f"sqlite:///{copy}"
-    restored = make_cli(write_settings(folder, url, {}), url)
+    restored = make_cli(folder, url)
     assert [each["id"] for each in restored.json("client", "list")] == ["payer"]
     missing = tmp_path / "no folder" / "copy.db"
     assert "no folder" in stocked.refused("db", "backup", missing)

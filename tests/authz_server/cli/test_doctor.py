@@ -9,12 +9,16 @@ from support.settings_file import write_settings
 
 
 @pytest.fixture
-def registered(stocked):
+def registered(cli, prepare):
     """A client with a secret whose tokens are bearer tokens, and a resource server."""
     server = ("resource-server", "create", "mapper", "--name", "Mapper", "--no-secret")
-    stocked.must(*server, "--identifier", "https://mapper.example", "--scope", "mapper/*")
-    stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
-    return stocked
+    prepare(
+        cli,
+        ("scope", "import", "g2p-connect"),
+        (*server, "--identifier", "https://mapper.example", "--scope", "mapper/*"),
+        ("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link"),
+    )
+    return cli
 
 
 def findings(cli, *options) -> tuple[int, dict]:

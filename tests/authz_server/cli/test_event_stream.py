@@ -9,32 +9,21 @@ from authz_server.tokens.event_streams.models import EventStream, UndeliveredEve
 URL = "https://mapper.example/events"
 
 
-@pytest.fixture
-def site(stocked):
-    """The command line with a resource server and a client."""
-    stocked.must(
-        *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),
-        *("--identifier", "https://mapper.example"),
-    )
-    stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
-    return stocked
-
-
-def test_a_stream_is_set_shown_changed_and_deleted(site):
+def test_a_stream_is_set_shown_changed_and_deleted(registered):
     """Each act is recorded; a new stream begins at the latest record."""
-    assert site.json("event-stream", "list") == []
-    assert "pushed" not in site.must("event-stream", "set", "mapper", "--push", URL)
-    shown = site.json("event-stream", "show", "mapper")
+    assert registered.json("event-stream", "list") == []
+    assert "pushed" not in registered.must("event-stream", "set", "mapper", "--push", URL)
+    shown = registered.json("event-stream", "show", "mapper")
     assert (shown["delivery"], shown["endpoint_url"], shown["events"]) == ("push", URL, [])
     assert (shown["pending"], shown["unread"], shown["undelivered"]) == (0, 1, 0)
-    changed = site.json("event-stream", "set", "mapper", "--poll", "--event", "stopped")
+    changed = registered.json("event-stream", "set", "mapper", "--poll", "--event", "stopped")
     assert (changed["delivery"], changed["endpoint_url"]) == ("poll", "")
     assert changed["events"] == ["stopped"]
-    assert "poll" in site.must("event-stream", "list")
-    assert "Aborted" in site.run("event-stream", "delete", "mapper", input="n\n").output
-    site.must("event-stream", "delete", "mapper", "--yes")
-    assert "no event stream" in site.refused("event-stream", "show", "mapper")
-    assert [each[1:] for each in site.audit_records()][-3:] == [
+    assert "poll" in registered.must("event-stream", "list")
+    assert "Aborted" in registered.run("event-stream", "delete", "mapper", input="n\n").output
+    registered.must("event-stream", "delete", "mapper", "--yes")
+    assert "no event stream" in registered.refused("event-stream", "show", "mapper")
+    assert [each[1:] for each in registered.audit_records()][-3:] == [
         ("event_stream.set", "mapper"),
         ("event_stream.set", "mapper"),
         ("event_stream.deleted", "mapper"),
@@ -54,16 +43,16 @@ def test_a_stream_is_set_shown_changed_and_deleted(site):
         (("unknown", "--poll"), "resource-server list"),
     ],
 )
-def test_a_wrong_stream_is_refused(site, arguments, sentence):
+def test_a_wrong_stream_is_refused(registered, arguments, sentence):
     """With the remedy; nothing is stored."""
-    assert sentence in site.refused("event-stream", "set", *arguments)
-    assert site.json("event-stream", "list") == []
+    assert sentence in registered.refused("event-stream", "set", *arguments)
+    assert registered.json("event-stream", "list") == []
 
 
-def test_undelivered_events_are_shown_and_retried(site):
-    site.must("event-stream", "set", "mapper", "--push", URL)
+def test_undelivered_events_are_shown_and_retried(registered):
+    registered.must("event-stream", "set", "mapper", "--push", URL)
     with (
-        operator_services(load_settings(site.config)) as services,
+        operator_services(load_settings(registered.config)) as services,
         services.database.transaction() as session,
     ):
         facts = {"event": "token-revoked", "subject": "jti-1", "error": "it refuses"}
@@ -71,16 +60,16 @@ def test_undelivered_events_are_shown_and_retried(site):
             UndeliveredEvent(resource_server_id="mapper", record_id=1, at=services.clock(), **facts)
         )
         session.get(EventStream, "mapper").failures = 7
-    ((left),) = site.json("event-stream", "show", "mapper", "--undelivered")
+    ((left),) = registered.json("event-stream", "show", "mapper", "--undelivered")
     assert {name: left[name] for name in facts} == facts
-    assert "it refuses" in site.must("event-stream", "show", "mapper", "--undelivered")
-    assert "1 events" in site.must("event-stream", "retry", "mapper")
-    shown = site.json("event-stream", "show", "mapper")
+    assert "it refuses" in registered.must("event-stream", "show", "mapper", "--undelivered")
+    assert "1 events" in registered.must("event-stream", "retry", "mapper")
+    shown = registered.json("event-stream", "show", "mapper")
     assert (shown["pending"], shown["undelivered"], shown["failures"]) == (1, 0, 0)
-    assert "no event stream" in site.refused("event-stream", "retry", "other")
+    assert "no event stream" in registered.refused("event-stream", "retry", "other")
 
 
-def test_a_deleted_resource_server_has_no_stream(site):
-    site.must("event-stream", "set", "mapper", "--poll")
-    site.must("resource-server", "delete", "mapper", "--yes")
-    assert site.json("event-stream", "list") == []
+def test_a_deleted_resource_server_has_no_stream(registered):
+    registered.must("event-stream", "set", "mapper", "--poll")
+    registered.must("resource-server", "delete", "mapper", "--yes")
+    assert registered.json("event-stream", "list") == []

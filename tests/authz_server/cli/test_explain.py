@@ -15,22 +15,16 @@ DOCUMENT, SECTION = "docs/operations.md", "## Explaining a refusal"
 
 
 @pytest.fixture
-def issued(stocked, tmp_path):
+def issued(registered):
     """The command line, and a token of the client `ministry`."""
-    stocked.must("init", tmp_path)
-    stocked.must(
-        *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),
-        *("--identifier", "https://mapper.example"),
-    )
-    stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
-    database = open_database(load_settings(stocked.config).database)
-    services = ServerServices(load_settings(stocked.config), database, utc_now)
+    database = open_database(load_settings(registered.config).database)
+    services = ServerServices(load_settings(registered.config), database, utc_now)
     services.feed.poll()
     client = services.directory.find("ministry")
     granted = services.rules.decide(client, "client_credentials", "mapper/link", ())
     token = run(services.issuer.issue(granted)).access_token
     database.close()
-    return stocked, token
+    return registered, token
 
 
 def test_a_request_is_explained_as_text_and_json(issued):

@@ -14,13 +14,6 @@ ORDERS = {
 
 
 @pytest.fixture
-def keyed(cli):
-    """The command line with the ring es256: version 1 signs, version 2 stands by."""
-    cli.must("keys", "init")
-    return cli
-
-
-@pytest.fixture
 def served(stocked):
     """The command line with a client that has one secret."""
     stocked.must(*("client", "create", "payer", "--name", "Payer", "--scope", "mapper/link"))

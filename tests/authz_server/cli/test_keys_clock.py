@@ -11,7 +11,6 @@ from authz_server.assembly.operator import operator_services
 from authz_server.key_rings.models import KeyRing, SigningKeyRow
 from authz_server.settings import load_settings
 from keys.lifecycle.rules import find_active_key
-from support.settings_file import write_settings
 
 HOUR = 3_600
 RINGS = {"es256": {"algorithm": "ES256"}, "further": {"algorithm": "ES256"}}
@@ -19,16 +18,13 @@ RINGS = {"es256": {"algorithm": "ES256"}, "further": {"algorithm": "ES256"}}
 
 @pytest.fixture
 def cli(make_cli, postgresql_url, tmp_path):
-    return make_cli(
-        write_settings(tmp_path, postgresql_url, {"keys": {"rings": RINGS}}), postgresql_url
-    )
+    return make_cli(tmp_path, postgresql_url, keys={"rings": RINGS})
 
 
 @pytest.fixture
-def keyed(cli, database_clock):
-    """Both rings have their first keys; then the machine's clock is an hour ahead."""
-    cli.must("keys", "init", "es256")
-    cli.must("keys", "tick")
+def keyed(cli, prepare, database_clock):
+    """The ring es256 has its first keys; then the machine's clock is an hour ahead."""
+    prepare(cli, ("keys", "init", "es256"), ("keys", "tick"))
     database_clock.set_ahead(-HOUR)
     return cli
 
@@ -107,12 +103,10 @@ def test_status_says_so(keyed):
 
 
 @pytest.fixture
-def leapt(make_cli, database_url, tmp_path):
+def leapt(make_cli, prepare, database_url, tmp_path):
     """A ring with its first keys, on either database; then its time gains two hours at once."""
-    config = write_settings(tmp_path, database_url, {"keys": {"rings": RINGS}})
-    cli = make_cli(config, database_url)
-    cli.must("keys", "init", "es256")
-    cli.must("keys", "tick")
+    cli = make_cli(tmp_path, database_url, keys={"rings": RINGS})
+    prepare(cli, ("keys", "init", "es256"), ("keys", "tick"))
     engine = create_engine(cli.database_url)
     with engine.begin() as connection:
         # What is known of the past is moved back, which is as good as a leap ahead.

@@ -13,13 +13,6 @@ from support.source_tree import ROOT
 
 
 @pytest.fixture
-def keyed(cli):
-    """The command line with the ring es256: version 1 signs, version 2 stands by."""
-    cli.must("keys", "init")
-    return cli
-
-
-@pytest.fixture
 def after_the_night(keyed):
     """The same after an emergency: version 1 was tainted by alice, version 2 revoked by bob."""
     first, second = (key["kid"] for key in keyed.json("keys", "list"))

@@ -8,13 +8,6 @@ from keys.errors import BackendDenied
 from support.settings_file import write_settings
 
 
-@pytest.fixture
-def keyed(cli):
-    """The command line with the ring es256: version 1 signs, version 2 stands by."""
-    cli.must("keys", "init")
-    return cli
-
-
 def kids(cli):
     return [key["kid"] for key in cli.json("keys", "list")]
 

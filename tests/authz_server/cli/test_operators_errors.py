@@ -97,7 +97,7 @@ SETTINGS = {
 def test_hostile_settings(shared_cli, make_cli, tmp_path, overrides, named):
     """Case R242. Case L129."""
     url = shared_cli.database_url
-    cli = make_cli(write_settings(tmp_path, url, overrides), url)
+    cli = make_cli(tmp_path, url, **overrides)
     for command in (("config", "check"), ("client", "list"), ("serve",)):
         refusal = cli.refused(*command)
         assert named in refusal

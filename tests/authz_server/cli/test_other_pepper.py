@@ -26,10 +26,10 @@ PROBLEM = (
 
 
 @pytest.fixture
-def first(stocked):
+def first(cli, prepare):
     """The command line of a node whose database has keys and no secrets."""
-    stocked.must("keys", "init")
-    return stocked
+    prepare(cli, ("scope", "import", "g2p-connect"), ("keys", "init"))
+    return cli
 
 
 def _create(cli, client_id):

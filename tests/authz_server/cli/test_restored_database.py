@@ -26,10 +26,6 @@ class Installation:
         self.cli, self.folder, self.postgresql = cli, tmp_path, postgresql
         self.file = tmp_path / "audit.jsonl"
         self.copy = ""
-        cli.must("keys", "init")
-        cli.must("scope", "import", "g2p-connect")
-        for name in ("payer", "other"):
-            cli.must("client", "create", name, "--name", name, "--scope", "mapper/link")
 
     def back_up(self) -> None:
         if self.cli.database_url.startswith("sqlite"):
@@ -66,7 +62,16 @@ class Installation:
 
 
 @pytest.fixture
-def installation(cli, tmp_path, postgresql):
+def installation(cli, prepare, tmp_path, postgresql):
+    prepare(
+        cli,
+        ("keys", "init"),
+        ("scope", "import", "g2p-connect"),
+        *(
+            ("client", "create", name, "--name", name, "--scope", "mapper/link")
+            for name in ("payer", "other")
+        ),
+    )
     made = Installation(cli, tmp_path, postgresql)
     yield made
     if made.copy.startswith("postgresql"):

@@ -1,5 +1,6 @@
 """`resource-server show NAME --snippet KIND`: settings for software that checks tokens."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,19 +19,20 @@ PYTHON_KINDS = ("django", "fastapi", "flask")
 def cli(make_cli, sqlite_url, tmp_path):
     """The command line on SQLite: what is printed here comes from no database's dialect."""
     rings = {"rs256": {"algorithm": "RS256"}}
-    path = write_settings(tmp_path, sqlite_url, {"keys": {"rings": rings}})
-    return make_cli(path, sqlite_url)
+    return make_cli(tmp_path, sqlite_url, keys={"rings": rings})
 
 
 @pytest.fixture
-def mapper(stocked):
+def mapper(cli, prepare):
     """The command line on a resource server `mapper` with two scopes and a secret."""
-    stocked.secret = stocked.json(
-        *("resource-server", "create", "mapper", "--name", "Mapper"),
+    create = (
+        *("resource-server", "create", "mapper", "--name", "Mapper", "--json"),
         *("--identifier", "https://mapper.example/v1"),
         *("--scope", "mapper/link", "--scope", "mapper/resolve"),
-    )["secret"]
-    return stocked
+    )
+    _, created = prepare(cli, ("scope", "import", "g2p-connect"), create)
+    cli.secret = json.loads(created)["secret"]
+    return cli
 
 
 def snippet(cli, kind):

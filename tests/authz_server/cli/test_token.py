@@ -8,15 +8,9 @@ from authz_server.waiting import run
 
 
 @pytest.fixture
-def issued(stocked, tmp_path):
+def issued(registered, tmp_path):
     """The command line, and a token of the client `ministry` in a file."""
-    stocked.must("init", tmp_path)
-    stocked.must(
-        *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),
-        *("--identifier", "https://mapper.example"),
-    )
-    stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
-    settings = load_settings(stocked.config)
+    settings = load_settings(registered.config)
     database = open_database(settings.database)
     services = ServerServices(settings, database, utc_now)
     services.feed.poll()
@@ -26,7 +20,7 @@ def issued(stocked, tmp_path):
     database.close()
     file = tmp_path / "token"
     file.write_text(f"{token.access_token}\n")
-    return stocked, file, token
+    return registered, file, token
 
 
 def test_a_token_is_shown_with_its_worth(issued):

@@ -48,10 +48,11 @@ def opened(monkeypatch):
 
 
 @pytest.fixture
-def registered(stocked):
+def registered(cli, prepare):
     """The command line on a database with a client."""
-    stocked.must("client", "create", "ministry", "--name", "M", "--scope", "mapper/link")
-    return stocked
+    client = ("client", "create", "ministry", "--name", "M", "--scope", "mapper/link")
+    prepare(cli, ("scope", "import", "g2p-connect"), client)
+    return cli
 
 
 def rewrite(cli, tmp_path, overrides):
