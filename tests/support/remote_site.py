@@ -148,7 +148,9 @@ def running_remote_site(folder: Path, database_url: str) -> Iterator[RemoteSite]
 
 
 @contextmanager
-def losing_an_answer(site: RemoteSite) -> Iterator[tuple[ScriptedServer, list[bytes]]]:
+def losing_an_answer(
+    site: RemoteSite, *, requests: int = 2
+) -> Iterator[tuple[ScriptedServer, list[bytes]]]:
     """Relay requests to the server, and lose its first answer to one that is no dry run."""
     context = ssl.create_default_context(cafile=site.ca_file)
     lost: list[bytes] = []
@@ -170,7 +172,7 @@ def losing_an_answer(site: RemoteSite) -> Iterator[tuple[ScriptedServer, list[by
 
     with ScriptedServer(relay) as between:
         yield between, lost
-        assert between.connections == 2
+        assert between.connections == requests
 
 
 def leaves(

@@ -1,5 +1,6 @@
 """Operators: list, show, create, change, disable, enable and delete them."""
 
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -65,12 +66,23 @@ class EnrolmentView(msgspec.Struct, frozen=True, kw_only=True):
     """A link by which an operator enrols a passkey, once.
 
     Attributes:
-        link: the address, which cannot be read again; absent in a dry run.
+        link: the address, which cannot be read again; absent in a dry run, and in the answer to a
+            repeated request.
         expires_at: the time after which it cannot be used.
     """
 
     link: str | UnsetType = UNSET
     expires_at: Instant
+
+
+class EnrolmentMembers(msgspec.Struct, frozen=True, kw_only=True):
+    """The members that the answer to a new link has beside those of the link.
+
+    Attributes:
+        enrolment_hint: how to get another link; in the answer to a repeated request alone.
+    """
+
+    enrolment_hint: str | UnsetType = UNSET
 
 
 class CreatedOperator(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,8 +183,7 @@ def create(call: Call) -> Reply:
 def repeat(call: Call, name: str) -> Reply:
     """Answer the operator that an earlier request with the same key created."""
     location = quote(name, safe="")
-    hint = f"POST /admin/v1/operators/{location}/enrolments answers a new link."
-    members: dict[str, Any] = {"enrolment": None, "enrolment_hint": hint}
+    members: dict[str, Any] = {"enrolment": None, "enrolment_hint": _hint(location)}
     return Reply(get_operator(call.services, name), members, location=location)
 
 
@@ -215,7 +226,15 @@ def enrol(call: Call) -> Reply:
     require_no_more_of_roles(call.services, call.caller, (each.role for each in load(call).roles))
     link = renew_enrolment(call.services, call.parameters["operator"], actor=call.caller.actor)
     diff = {"enrolment": {"before": None, "after": "issued"}}
-    return Reply(_shown_once(call, link), diff=diff)
+    return Reply(_shown_once(call, link), subject=link.expires_at.isoformat(), diff=diff)
+
+
+def repeat_enrolment(call: Call, expires_at: str) -> Reply:
+    """Answer when the link ends that an earlier request with the same key issued."""
+    # The operator may have been deleted meanwhile.
+    hint = _hint(quote(load(call).name, safe=""))
+    link = EnrolmentView(expires_at=datetime.fromisoformat(expires_at))
+    return Reply(link, {"enrolment_hint": f"{hint} Use another key."})
 
 
 def log_out(call: Call) -> Reply:
@@ -250,6 +269,10 @@ def _roles(call: Call, bodies: tuple[RoleBody, ...]) -> tuple[AssignedRole, ...]
 def _shown_once(call: Call, enrolment: Enrolment) -> EnrolmentView:
     link = UNSET if call.dry_run else enrolment.link
     return EnrolmentView(link=link, expires_at=enrolment.expires_at)
+
+
+def _hint(location: str) -> str:
+    return f"POST /admin/v1/operators/{location}/enrolments answers a new link."
 
 
 def _name_of(role: RoleDescription) -> str:

@@ -77,6 +77,17 @@ class Revoked(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | UnsetType = UNSET
 
 
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """The answer that is kept with an idempotency key: a later revocation would end more."""
+
+    kind: str
+    subject: str
+    issued_up_to: datetime | None
+    changed: bool
+    client_id: str | None
+    expires_at: datetime | None
+
+
 def revoke(call: Call) -> Reply:
     """Revoke tokens, effective at introspection on every node when this is answered."""
     body: RevocationBody = call.body
@@ -102,8 +113,22 @@ def revoke(call: Call) -> Reply:
     done = revoke_tokens(
         call.services, kind, subject, actor=actor, before=before, reason=body.reason
     )
-    revoked = Revoked(kind=done.kind, subject=done.subject, issued_up_to=done.issued_up_to)
-    return Reply(revoked, diff=_diff(revoked))
+    return _reply(Revoked(kind=done.kind, subject=done.subject, issued_up_to=done.issued_up_to))
+
+
+def repeat(call: Call, answer: str) -> Reply:
+    """Answer what an earlier request with the same key revoked, and revoke nothing later."""
+    del call
+    kept = msgspec.json.decode(answer, type=_Kept)
+    revoked = Revoked(
+        kind=kept.kind,
+        subject=kept.subject,
+        issued_up_to=kept.issued_up_to,
+        changed=kept.changed,
+        client_id=UNSET if kept.client_id is None else kept.client_id,
+        expires_at=UNSET if kept.expires_at is None else kept.expires_at,
+    )
+    return Reply(revoked)
 
 
 def _of_token(done: RevokedToken) -> Reply:
@@ -114,8 +139,17 @@ def _of_token(done: RevokedToken) -> Reply:
         client_id=done.client_id,
         expires_at=done.expires_at,
     )
-    return Reply(revoked, diff=_diff(revoked))
+    return _reply(revoked)
 
 
-def _diff(revoked: Revoked) -> dict[str, object]:
-    return {"revoked": {"before": None, "after": revoked.subject or revoked.kind}}
+def _reply(revoked: Revoked) -> Reply:
+    kept = _Kept(
+        revoked.kind,
+        revoked.subject,
+        revoked.issued_up_to,
+        revoked.changed,
+        None if revoked.client_id is UNSET else revoked.client_id,
+        None if revoked.expires_at is UNSET else revoked.expires_at,
+    )
+    diff = {"revoked": {"before": None, "after": revoked.subject or revoked.kind}}
+    return Reply(revoked, subject=msgspec.json.encode(kept).decode(), diff=diff)

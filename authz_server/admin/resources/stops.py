@@ -17,7 +17,14 @@ from authz_server.operations.programmes import (
     delete_programme,
     list_programmes,
 )
-from authz_server.operations.stops import StopView, lift_stop, list_stops, plan_stop, set_stop
+from authz_server.operations.stops import (
+    BlastRadius,
+    StopView,
+    lift_stop,
+    list_stops,
+    plan_stop,
+    set_stop,
+)
 from authz_server.tokens.models import Programme
 from authz_server.tokens.stops import StopKind
 
@@ -88,12 +95,14 @@ def stop(call: Call) -> Reply:
     planned = plan_stop(call.services, body.kind, body.subject)
     require_own(call.services, planned.kind, planned.subject)
     set_stop(call.services, planned, reason=body.reason, actor=call.caller.actor)
-    reach = reach_of(call.services)
-    if reach is not None:
-        # A client may have scopes of others.
-        servers = reach.shown_servers(planned.resource_servers)
-        planned = replace(planned, resource_servers=servers)
-    return Reply(planned, diff={"stopped": {"before": None, "after": planned.subject}})
+    planned = _as_seen(call, planned)
+    diff = {"stopped": {"before": None, "after": planned.subject}}
+    return Reply(planned, subject=planned.subject, diff=diff)
+
+
+def repeat(call: Call, subject: str) -> Reply:
+    """Answer the present extent of the stop that an earlier request with the same key set."""
+    return Reply(_as_seen(call, plan_stop(call.services, call.body.kind, subject)))
 
 
 def lift(call: Call) -> Reply:
@@ -152,6 +161,14 @@ def _find_programme(call: Call, name: str) -> ProgrammeView | None:
     if call.session is not None:
         call.session.get(Programme, name, with_for_update=True, populate_existing=True)
     return next((each for each in list_programmes(call.services) if each.name == name), None)
+
+
+def _as_seen(call: Call, planned: BlastRadius) -> BlastRadius:
+    """Return the extent of a stop as the caller sees it: a client may have scopes of others."""
+    reach = reach_of(call.services)
+    if reach is None:
+        return planned
+    return replace(planned, resource_servers=reach.shown_servers(planned.resource_servers))
 
 
 def _place(stop: StopView) -> str:

@@ -100,7 +100,7 @@ def _renew_enrolment(
     **others: Any,  # noqa: ANN401 - the actor, and what only the server has
 ) -> Enrolment:
     del others
-    answer = api.post(_WRITE, "operators", operator, "enrolments", body={})
+    answer = api.create(_WRITE, "operators", operator, "enrolments", body={})
     return convert(answer, Enrolment)
 
 

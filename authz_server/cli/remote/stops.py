@@ -38,7 +38,7 @@ def _plan_stop(api: AdminApi, kind: StopKind, subject: str) -> BlastRadius:
 def _set_stop(api: AdminApi, planned: BlastRadius, *, reason: str, actor: str) -> None:
     del actor
     body = {"kind": planned.kind, "subject": planned.subject, "reason": reason}
-    api.post(_WRITE, "stops", body=body)
+    api.create(_WRITE, "stops", body=body)
 
 
 @carries_out(list_stops)

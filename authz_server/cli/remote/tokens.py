@@ -36,7 +36,7 @@ def _revoke_tokens(  # noqa: PLR0913 - those of the operation
 ) -> CutOff:
     del actor
     body = {**_cut_off(kind, subject, before), "reason": reason}
-    return convert(api.post(_REVOKE, "revocations", body=body), CutOff)
+    return convert(api.create(_REVOKE, "revocations", body=body), CutOff)
 
 
 @carries_out(revoke_token)
@@ -86,5 +86,5 @@ def _cut_off(kind: CutOffKind, subject: str, before: datetime | None) -> dict[st
 
 
 def _revoked(api: AdminApi, body: Mapping[str, str]) -> RevokedToken:
-    answer = api.post(_REVOKE, "revocations", body=body)
+    answer = api.create(_REVOKE, "revocations", body=body)
     return convert({**answer, "jti": answer["subject"]}, RevokedToken)

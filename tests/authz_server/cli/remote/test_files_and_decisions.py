@@ -225,3 +225,22 @@ def test_every_other_command_gives_the_reason_of_its_refusal(site):
             "a policy", "it"
         )
         assert "run it there, without --server and AUTHZ_SERVER_URL." in sentence
+
+
+def test_a_stop_and_a_revocation_whose_answers_are_lost_are_done_once(site):
+    """A stop that was set is no conflict; a link is to be requested again."""
+    create = ("client", "create", "leaking", "--name", "Leaking", "--scope", "mapper/link")
+    assert site.local(*create).exit_code == 0
+    assert site.local("operator", "create", "lena").exit_code == 0
+    for words in (
+        ("stop", "client", "leaking", "--reason", "leaked", "--yes"),
+        ("revoke", "--client", "leaking", "--yes"),
+    ):
+        with losing_an_answer(site, requests=3) as (between, lost):
+            result = site.remote(*words, url=between.address)
+        assert b" 201 " in lost[0]
+        assert result.exit_code == 0, result.output
+    with losing_an_answer(site) as (between, lost):
+        result = site.remote("operator", "enrol", "lena", url=between.address)
+    assert result.exit_code == 1, result.output
+    assert "the answer that showed it once was lost" in result.stderr
