@@ -206,6 +206,7 @@ CAUSES: frozenset[str] = frozenset(
     {
         "assertion_algorithm",
         "assertion_audience",
+        "assertion_confirmation",
         "assertion_expired",
         "assertion_issuer",
         "assertion_key_unknown",

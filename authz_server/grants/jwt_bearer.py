@@ -20,6 +20,7 @@ from authz_server.database.single_use import SingleUse
 from authz_server.errors import OAuthError
 from authz_server.grants.base import TokenGrant
 from authz_server.tokens.authorization import Authorization, ExchangedTokens, PresentedToken
+from authz_server.tokens.binding import is_proven
 from keys.errors import TokenRefusedError
 
 JWT_BEARER_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -124,13 +125,19 @@ class JwtBearerGrant(TokenGrant):
         try:
             assertion = parse_assertion(presented)
             issuer = await self.assertions.verify(assertion, client)
+            self._require_proven(assertion)
         except TokenRefusedError as refusal:
             raise self._refusal(refusal) from refusal
         self._presented = assertion, issuer
         decided = self._decide(client)
         claims = assertion.claims
+        own = dict(decided.claims or {})
+        if claims["sub"] != client.id:
+            # The client's own claim is about tokens whose subject it is.
+            own.pop("may_act", None)
         return replace(
             decided,
+            claims=own,
             subject=claims["sub"],
             expires_at=min(
                 filter(None, (decided.expires_at, self.assertions.latest_expiry(assertion)))
@@ -151,6 +158,12 @@ class JwtBearerGrant(TokenGrant):
             await self.assertions.use_up(*self._presented)
         except TokenRefusedError as refusal:
             raise self._refusal(refusal) from refusal
+
+    def _require_proven(self, assertion: Assertion) -> None:
+        """Require that the request proves the key of a bound assertion; the token has it too."""
+        claims = assertion.claims
+        if "cnf" in claims and not is_proven(claims["cnf"], self.request.confirmation):
+            raise TokenRefusedError("assertion_confirmation")
 
     def _refusal(self, refusal: TokenRefusedError) -> OAuthError:
         reason = refusal.reason

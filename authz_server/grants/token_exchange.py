@@ -26,6 +26,7 @@ from authz_server.tokens.authorization_details import (
     GrantedDetails,
     parse_details,
 )
+from authz_server.tokens.binding import is_proven
 from authz_server.tokens.claims import Origin
 from authz_server.tokens.presented import (
     ACCESS_TOKEN,
@@ -128,13 +129,10 @@ class TokenExchangeGrant(TokenGrant):
 
     def _require_proven(self, *tokens: VerifiedToken | None) -> None:
         """Require that the request proves the keys of bound tokens; the new token has them too."""
-        proven = self.request.confirmation or {}
         for token in tokens:
             bound = token.confirmation if token is not None else None
-            if bound is not None and any(proven.get(name) != bound[name] for name in bound):
+            if bound is not None and not is_proven(bound, self.request.confirmation):
                 raise refusal("the request does not prove the key of a bound token")
-            if bound is not None and not bound:
-                raise refusal("a token is bound to no key")
 
     def _find_resources(self, policy: TokenExchangePolicy) -> tuple[str, ...]:
         """Return the identifiers of the resource servers that the request names.

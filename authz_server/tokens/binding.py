@@ -25,6 +25,18 @@ def token_type_of(confirmation: Mapping[str, object] | None) -> str:
     return DPOP if confirmation is not None and JKT in confirmation else BEARER
 
 
+def is_proven(bound: object, proven: Mapping[str, str] | None) -> bool:
+    """Return whether a request proves every key that a presented token is bound to.
+
+    Args:
+        bound: the ``cnf`` of the presented token; one that names no key cannot be proven.
+        proven: the ``cnf`` of the new token, from the proofs of the request; None: there are none.
+    """
+    if not isinstance(bound, Mapping) or not bound or proven is None:
+        return False
+    return all(proven.get(name) == value for name, value in bound.items())
+
+
 class TokenBinder:
     """Finds the keys that the token of a request is bound to.
 
