@@ -59,8 +59,10 @@ class ErrorResponses:
         if renderer is not None:
             sent["Content-Language"] = renderer(body, error, request.headers)
         if error.error == "invalid_token":
-            # RFC 6750, 3: a request without a token gets no error code in the challenge.
-            code = ', error="invalid_token"' if request.headers.get("authorization") else ""
+            # RFC 6750, 3.1: a request without a token gets no error code in the challenge.
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            is_sent = scheme.lower() == "bearer" and token.strip()
+            code = ', error="invalid_token"' if is_sent else ""
             sent["WWW-Authenticate"] = f'Bearer realm="authz-server"{code}'
         elif status == _UNAUTHORIZED and request.headers.get("authorization"):
             # RFC 6749, 5.2

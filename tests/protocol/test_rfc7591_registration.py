@@ -303,6 +303,8 @@ def test_an_initial_token_is_required_and_ends(registrar: Registrar):
     for header in (f"Basic {token}", token, "Bearer", "Bearer "):
         refused = registrar.register({}, Authorization=header)
         require_refusal(refused, 401, "invalid_token")
+        # RFC 6750, 3.1: no error code without a bearer token.
+        assert refused.headers["WWW-Authenticate"] == 'Bearer realm="authz-server"'
     assert registrar.register({}, Authorization=f"bearer {token}").status_code == 201
 
 
