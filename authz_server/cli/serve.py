@@ -22,6 +22,10 @@ from authz_server.database.errors import (
 )
 from authz_server.logs import configure_logging
 from authz_server.operations import preflight
+from authz_server.operations.own_certificates import (
+    find_certificate_ends,
+    find_ending_certificates,
+)
 from authz_server.serving.health_listener import HealthListener
 from authz_server.serving.listeners import ServingError
 from authz_server.serving.metrics_folder import metrics_folder
@@ -69,6 +73,8 @@ def require_prepared(settings: Settings) -> None:
 def _warn_of_faults(settings: Settings) -> None:
     for fault in preflight.find_faults(settings):
         logger.warning("what depends on this setting is refused until it is mended: %s", fault)
+    for key, problem, remedy in find_ending_certificates(settings):
+        logger.warning("%s: %s %s", key, problem, remedy)
     _warn(preflight.check_counts, settings)
 
 
@@ -172,6 +178,8 @@ class HealthService:
             listener.start()
 
     def _application(self, settings: Settings) -> WSGIApplication:
+        # The certificates that the workers use, which have read them just before.
+        certificate_ends = find_certificate_ends(settings)
         # Imported here, because its library is slow to load and only this command needs it.
         from authz_server.metrics.exporter import MetricsPage  # noqa: PLC0415
         from authz_server.serving.client_metrics import sample_clients  # noqa: PLC0415
@@ -185,6 +193,7 @@ class HealthService:
                 services.key_store,
                 services.clock,
                 partial(sample_clients, services.database),
+                certificate_ends=certificate_ends,
             ),
         )
 

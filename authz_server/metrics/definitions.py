@@ -116,6 +116,12 @@ NODE_CLOCK_OFFSET = Family(
     "Clock of the database minus the clock of the node's machine.",
     ("node",),
 )
+CERTIFICATE_END = Family(
+    "authz_server_tls_certificate_end_seconds",
+    "gauge",
+    "Time at which the certificate of a listener or one of its chain ends, in seconds since 1970.",
+    ("listener",),
+)
 
 # -------------------------------------------------------- counted by the processes that serve
 

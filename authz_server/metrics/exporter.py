@@ -35,6 +35,8 @@ class MetricsPage(Collector):
         store: the rings, read at each scrape.
         clock: returns the present time, timezone-aware.
         further: yields further samples from the database for a time.
+        certificate_ends: when the certificates of the listeners end, in seconds since 1970, by
+            listener.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
@@ -45,11 +47,14 @@ class MetricsPage(Collector):
         store: KeyStore,
         clock: Callable[[], datetime],
         further: Callable[[datetime], Iterable[Sample]] = lambda _: (),
+        *,
+        certificate_ends: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._folder = folder
         self._store = store
         self._clock = clock
         self._further = further
+        self._certificate_ends = certificate_ends
 
     def render(self, ready: Mapping[str, bool] = MappingProxyType({})) -> bytes:
         """Return the metrics in the Prometheus text format 0.0.4.
@@ -67,6 +72,8 @@ class MetricsPage(Collector):
         _add(counted, Sample(families.BUILD_INFO, (__version__,), 1))
         for name, holds in ready.items():
             _add(counted, Sample(families.READY, (name,), int(holds)))
+        for listener, end in self._certificate_ends.items():
+            _add(counted, Sample(families.CERTIFICATE_END, (listener,), end))
         for sample in self._sample_store():
             _add(counted, sample)
         for sample in _zeros(counted):

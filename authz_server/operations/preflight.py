@@ -23,6 +23,7 @@ from authz_server.errors import OAuthError, OperatorError
 from authz_server.logs import redact
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.keys.first_keys import require_opened_keys
+from authz_server.operations.own_certificates import find_certificate_faults
 from authz_server.operations.provider_key import load_provider_key
 from authz_server.operations.references import (
     find_missing_rings,
@@ -72,7 +73,7 @@ def find_faults(settings: Settings) -> list[str]:
     with _parts(settings) as services:
         plugins = services.plugins
         return [
-            *map(str, find_trust_faults(settings)),
+            *_faults_of_files(settings),
             *plugins.faults,
             *find_missing_rings(settings, plugins.references),
         ]
@@ -129,7 +130,12 @@ def _check_faults(settings: Settings) -> list[str]:
         return find_faults(settings)
     except PluginError:
         # The plugin is among the problems, and the other faults are found without it.
-        return [*map(str, find_trust_faults(settings))]
+        return _faults_of_files(settings)
+
+
+def _faults_of_files(settings: Settings) -> list[str]:
+    faults = (*find_certificate_faults(settings), *find_trust_faults(settings))
+    return list(map(str, faults))
 
 
 def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from authz_server.database.schema import opened_database
 from authz_server.operations.clients import find_unowned_scopes
+from authz_server.operations.own_certificates import find_ending_certificates
 from authz_server.operations.preflight import (
     check_pepper,
     count_of_other_pepper,
@@ -75,11 +76,13 @@ def check_settings(settings: Settings, *, offline: bool = False) -> SettingsRepo
 def find_warnings(settings: Settings) -> tuple[SettingsWarning, ...]:
     """Return the warnings about the settings, without reading the database."""
     server = settings.server
+    ending = tuple(SettingsWarning(*found) for found in find_ending_certificates(settings))
     # In production the issuer is https. Without a certificate, the server listens on loopback for
     # a proxy that terminates TLS.
     if settings.environment == "development" or server.tls_certificate or server.trusted_proxies:
-        return ()
+        return ending
     return (
+        *ending,
         SettingsWarning(
             "server.trusted_proxies",
             "The issuer is https and the server has no TLS certificate, so a proxy must stand in "

@@ -3,6 +3,8 @@
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from authz_server.serving.listeners import ServingError
@@ -76,6 +78,24 @@ def read_tls_files(
         Path(server.tls_private_key).read_bytes(),
         authorities,
     )
+
+
+@lru_cache(maxsize=4)
+def read_validity(certificate: bytes) -> tuple[datetime, datetime]:
+    """Return the times between which every certificate of a chain is valid.
+
+    Args:
+        certificate: the chain in PEM.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    # Only a listener with TLS needs the library.
+    from cryptography import x509  # noqa: PLC0415
+
+    chain = x509.load_pem_x509_certificates(certificate)
+    begin = max(each.not_valid_before_utc for each in chain)
+    return begin, min(each.not_valid_after_utc for each in chain)
 
 
 def tls_context(

@@ -1,11 +1,18 @@
 """`config check` looks at files, addresses and names that the settings refer to."""
 
 import socket
+from datetime import timedelta
 
 import pytest
 
 from authz_server.cli.serve import require_prepared
+from authz_server.metrics.definitions import CERTIFICATE_END
+from authz_server.metrics.exporter import MetricsPage
+from authz_server.operations.own_certificates import find_certificate_ends
 from authz_server.settings import load_settings
+from keys.memory import MemoryKeyStore
+from support.client_certificates import ClientAuthority, self_signed
+from support.clock import FakeClock
 from support.settings_file import write_settings_beside
 
 
@@ -86,3 +93,48 @@ def test_what_the_settings_name_and_is_not_registered_is_warned_of(settings_at):
     rings = {"rings": {"es256": None, "x": {"algorithm": "ES256"}}, "default_ring": "x"}
     refusal = settings_at("rings", keys=rings).refused("config", "check")
     assert "the resource server mapper has its tokens signed by this ring" in refusal
+
+
+@pytest.mark.parametrize(
+    ("days", "problem"),
+    [
+        ((-9, -1), "the certificate, or one of its chain, has ended on"),
+        ((1, 90), "the certificate, or one of its chain, is valid from"),
+    ],
+)
+def test_a_certificate_outside_its_times_is_named(settings_at, tmp_path, caplog, days, problem):
+    """`config check` fails, as every client does; `serve` starts and warns."""
+    starts, ends = (timedelta(days=each) for each in days)
+    path = self_signed(starts=starts, ends=ends).write(tmp_path, "tls")
+    listener = {"tls_certificate": str(path), "tls_private_key": str(path)}
+    for table, more in (("server", {}), ("admin", {"enabled": True})):
+        caplog.clear()
+        cli = settings_at(f"other-{table}", **{table: listener | more})
+        refusal = cli.refused("config", "check", "--offline")
+        require_prepared(load_settings(cli.config))
+        for text in (refusal, caplog.text):
+            assert f"{table}.tls_certificate: {problem}" in text
+            assert "clients refuse it" in text
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(settings_at, tmp_path, caplog):
+    """The chain counts; a certificate of 90 days is not due yet."""
+    for days, is_due in ((13, True), (90, False)):
+        caplog.clear()
+        issued = ClientAuthority().issue("CN=server", ends=timedelta(days=90))
+        chain = self_signed(ends=timedelta(days=days)).certificate
+        path = issued._replace(issuers=(chain,)).write(tmp_path, f"tls-{days}")
+        cli = settings_at(
+            f"other-{days}", server={"tls_certificate": str(path), "tls_private_key": str(path)}
+        )
+        settings = load_settings(cli.config)
+        require_prepared(settings)
+        warned = [each["key"] for each in cli.warnings()]
+        assert ("server.tls_certificate" in warned) == is_due
+        assert ("clients refuse it then" in caplog.text) == is_due
+        ends = find_certificate_ends(settings)
+        assert ends == {"public": chain.not_valid_after_utc.timestamp()} or not is_due
+        clock = FakeClock()
+        page = MetricsPage(tmp_path, MemoryKeyStore(clock), clock, certificate_ends=ends)
+        (shown,) = (each for each in page.collect() if each.name == CERTIFICATE_END.name)
+        assert {each.labels["listener"]: each.value for each in shown.samples} == ends
