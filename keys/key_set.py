@@ -14,7 +14,7 @@ from keys.jose.algorithms import get_algorithm
 from keys.jose.compact import encode_header
 from keys.jose.jwk import jwks_document, load_public_key, thumbprint
 from keys.jose.signatures import Verifier, make_verifier, meaningless_signature, signature_size
-from keys.lifecycle.rules import public_keys, signing_candidates
+from keys.lifecycle.rules import find_beginning, public_keys, signing_candidates
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
 logger = logging.getLogger(__name__)
@@ -78,11 +78,17 @@ class RingKeys:
         snapshot: the ring as loaded from the store.
         keys: the public keys, lowest version first.
         candidates: the keys that may sign with the time of activation, highest version first.
+        begins_at: when the first key begins to sign, or did.
     """
 
     snapshot: RingSnapshot
     keys: tuple[PublishedKey, ...]
     candidates: tuple[tuple[datetime, PublishedKey], ...]
+    begins_at: datetime | None
+
+    def has_begun(self, now: datetime) -> bool:
+        """Return whether a key of the ring signs, or has signed."""
+        return self.begins_at is not None and self.begins_at <= now
 
     def find_active(self, now: datetime) -> PublishedKey | None:
         """Return the active key, as ``keys.lifecycle.rules.find_active_key`` without sorting."""
@@ -142,7 +148,12 @@ def read_ring(snapshot: RingSnapshot) -> RingKeys:
         for key in signing_candidates(snapshot.keys)
         if key.activate_at is not None and key.version in readable
     )
-    return RingKeys(snapshot=snapshot, keys=tuple(readable.values()), candidates=candidates)
+    return RingKeys(
+        snapshot=snapshot,
+        keys=tuple(readable.values()),
+        candidates=candidates,
+        begins_at=find_beginning(snapshot.keys),
+    )
 
 
 def index_rings(rings: Iterable[RingKeys], loaded_at: datetime | None) -> KeySet:

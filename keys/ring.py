@@ -240,12 +240,13 @@ class KeyRings:
         for _ in range(MAXIMUM_SUCCESSIONS):
             if found is None or not found.snapshot.is_succeeded(now):
                 break
-            found = known.rings.get(found.snapshot.successor or "")
-        if found is not None:
-            # The node that activated a key may have a clock that is ahead of this one.
-            key = found.find_active(now) or found.find_active(now + self._tolerance)
-            if key is not None:
-                return found, key
+            successor = known.rings.get(found.snapshot.successor or "")
+            if successor is not None and not successor.has_begun(now + self._tolerance):
+                break
+            found = successor
+        # The node that activated a key may have a clock that is ahead of this one.
+        if found and (key := found.find_active(now) or found.find_active(now + self._tolerance)):
+            return found, key
         raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
 
     def _sign(

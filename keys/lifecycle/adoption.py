@@ -1,12 +1,12 @@
 """Follow a ring's backend in a plan: adopt versions, follow floors, report missing versions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from keys.backend import BackendView, Version
-from keys.errors import BackendBroken
+from keys.errors import BackendBroken, KeysError
 from keys.events import Alarm
-from keys.jose.jwk import thumbprint
+from keys.jose.jwk import load_public_key, thumbprint
 from keys.lifecycle.plan import Draft
 from keys.lifecycle.rules import LIVE_STATES, PUBLIC_STATES
 from keys.signing_key import KeyState, SigningKey
@@ -19,7 +19,38 @@ def adopt(draft: Draft, versions: Sequence[Version]) -> None:
     for version in versions:
         number = int(version.ref)
         if number not in draft.keys and number > newest:
-            _publish(draft, version, thumbprint(version.jwk))
+            problem = find_obstacle(version, draft.state.ring.alg, _places(draft))
+            if problem:
+                draft.alarms.append(Alarm("key.not_adopted", draft.state.ring.name, problem))
+            else:
+                _publish(draft, version, thumbprint(version.jwk))
+
+
+def _places(draft: Draft) -> dict[str, str]:
+    """Return the place of each known key, by its id: of every ring, in every state."""
+    others = (key for ring in draft.state.others for key in ring.keys)
+    return {key.kid: name_version(key) for key in (*others, *draft.keys.values())}
+
+
+def name_version(key: SigningKey) -> str:
+    """Return the place of a key, for messages."""
+    return f"version {key.version} of {key.ring!r}"
+
+
+def find_obstacle(version: Version, alg: str, places: Mapping[str, str]) -> str:
+    """Return why a ring cannot use a version as a further key; empty if it can.
+
+    Args:
+        version: the version at the backend.
+        alg: the algorithm of the ring.
+        places: the place of each known key, by its id.
+    """
+    try:
+        load_public_key(version.jwk, alg)
+    except KeysError as error:
+        return f"version {version.ref} at its backend: {error}"
+    place = places.get(thumbprint(version.jwk))
+    return "" if place is None else f"version {version.ref} at its backend is the key of {place}"
 
 
 def require_known_keys(draft: Draft, versions: Sequence[Version]) -> None:

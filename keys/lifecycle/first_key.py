@@ -7,6 +7,7 @@ from keys.backend import Creates, KeyBackend, Version
 from keys.errors import KeysError
 from keys.events import Notify, ignore
 from keys.jose.jwk import thumbprint
+from keys.lifecycle.adoption import find_obstacle, name_version
 from keys.lifecycle.state import get_ring
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
@@ -53,13 +54,14 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
 
     Raises:
         ClockOffError: this machine's clock is off, and the ring has no keys.
-        KeysError: the empty ring exists with another algorithm or backend, or there is no version
-            and none may be made.
+        KeysError: the empty ring exists with another algorithm or backend, there is no version and
+            none may be made, or a version is another ring's key or not for the algorithm.
         BackendError: the backend could not make or list the keys.
         StoreUnavailable: the ring could not be read or written.
     """
     store.add_ring(definition)
-    ring = get_ring(store.load_rings(clock()), definition.name)
+    rings = store.load_rings(clock())
+    ring = get_ring(rings, definition.name)
     if ring.keys:
         return False
     _require_same(ring, definition)
@@ -67,6 +69,7 @@ def create_first_key(  # noqa: PLR0913 - its parts, by name
     node_clock.require_now()
     require_steady()
     versions = _require_versions(backend, definition, may_create=may_create)
+    _require_adoptable(versions, definition, rings)
     now = node_clock.require_now()
     changes = plan_first_keys(definition, versions, now, actor, in_use=in_use)
     return store.change_ring(ring.name, ring.epoch, changes)
@@ -78,6 +81,17 @@ def _require_same(ring: RingSnapshot, definition: RingDefinition) -> None:
             f"the ring {ring.name!r} exists for {ring.alg} at {ring.backend_uri!r}, "
             f"not for {definition.alg} at {definition.backend_uri!r}"
         )
+
+
+def _require_adoptable(
+    versions: Sequence[Version], definition: RingDefinition, rings: Sequence[RingSnapshot]
+) -> None:
+    places = {key.kid: name_version(key) for ring in rings for key in ring.keys}
+    for version in versions:
+        problem = find_obstacle(version, definition.alg, places)
+        if problem:
+            raise KeysError(f"{definition.name}: {problem}")
+        places[thumbprint(version.jwk)] = f"version {version.ref} of {definition.name!r}"
 
 
 def _require_versions(

@@ -12,6 +12,7 @@ from keys.lifecycle.adoption import activate_now, adopt
 from keys.lifecycle.plan import Draft, Plan, Wait
 from keys.lifecycle.rules import PUBLIC_STATES, destroyable_keys, find_active_key, require_near
 from keys.lifecycle.state import ObservedState
+from keys.lifecycle.succession import earliest_succession, freeze_ring
 from keys.lifecycle.tick import (
     follow,
     plan_to_sign,
@@ -203,7 +204,10 @@ class Revoke(KeyOrder):
 
 @dataclass(frozen=True, slots=True)
 class Freeze(RingOrder):
-    """Stop all automatic changes of a ring; its active key keeps signing."""
+    """Stop all automatic changes of a ring; its active key keeps signing.
+
+    A planned move to another ring is cancelled.
+    """
 
     reason: str
     needs_clock: ClassVar[bool] = False
@@ -213,9 +217,9 @@ class Freeze(RingOrder):
         if state.ring.frozen:
             raise OrderRefusedError(f"{state.ring.name} is frozen already")
         draft = Draft(state)
-        draft.change_ring("ring.frozen", self.reason, frozen=True)
         # A node may already act on it: the active key must not change back and forth.
         imminent = state.now + timedelta(seconds=state.timing.notice_seconds)
+        freeze_ring(draft, self.reason, imminent)
         for key in draft.pending():
             if key.activate_at is not None and key.activate_at > imminent:
                 draft.change(key, "key.held", self.reason, activate_at=None)
@@ -302,17 +306,19 @@ class Move(RingOrder):
         """Return the plan.
 
         Raises:
-            OrderRefusedError: the successor has no planned key, signs shorter-lived tokens, is
-                succeeded itself, or takes over years away.
+            OrderRefusedError: the ring is frozen, or the successor has no planned key, signs
+                shorter-lived tokens, is succeeded itself, or takes over years away.
         """
         ring, successor = state.ring, state.get_ring(self.successor)
         if ring.successor is not None:
             raise OrderRefusedError(f"{ring.name} is succeeded by {ring.successor} already")
+        if ring.frozen:
+            raise OrderRefusedError(f"{ring.name} is frozen")
         if successor.name == ring.name or successor.successor is not None:
             raise OrderRefusedError(f"{successor.name} cannot succeed {ring.name}")
         if successor.maximum_lifetime_seconds < ring.maximum_lifetime_seconds:
             raise OrderRefusedError(f"{successor.name} signs shorter-lived tokens than {ring.name}")
-        earliest = _earliest_succession(state, successor)
+        earliest = earliest_succession(state, successor)
         if self.at is not None and self.at < earliest:
             raise OrderRefusedError(
                 f"invariant 1: {successor.name} can take over from {earliest:%Y-%m-%dT%H:%M:%SZ} on"
@@ -330,26 +336,11 @@ class Move(RingOrder):
 Order = Rotate | Activate | Taint | Revoke | Freeze | Unfreeze | Prune | Destroy | Move
 
 
-def _earliest_succession(state: ObservedState, successor: RingSnapshot) -> datetime:
-    """Return when verifiers certainly know the first planned key of ``successor``."""
-    ring, now = state.ring, state.now
-    first = find_active_key(successor.keys, now) or next(
-        (key for key in successor.keys if key.activate_at is not None and key.activate_at > now),
-        None,
-    )
-    if first is None or first.published_at is None or first.activate_at is None:
-        raise OrderRefusedError(f"{successor.name} has no key that is planned to sign")
-    # A ring without pre-publication has disabled the minimum.
-    minimum = state.timing.minimum_prepublication_seconds if ring.prepublication_seconds else 0
-    published = timedelta(seconds=max(ring.prepublication_seconds, minimum))
-    return max(now, first.activate_at, first.published_at + published)
-
-
 def _require_movable(state: ObservedState) -> None:
     ring = state.ring
     if ring.frozen:
         raise OrderRefusedError(f"{ring.name} is frozen")
-    if ring.is_succeeded(state.now):
+    if state.succession() is not None:
         raise OrderRefusedError(f"{ring.name} is succeeded by {ring.successor}")
 
 

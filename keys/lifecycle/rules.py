@@ -62,6 +62,21 @@ def find_active_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | N
     return None
 
 
+def find_beginning(keys: Iterable[SigningKey]) -> datetime | None:
+    """Return when the first key of a ring began, or will begin, to sign; None: none is planned."""
+    times = (
+        key.activate_at
+        for key in keys
+        if key.activate_at is not None
+        and (
+            key.state in LIVE_STATES
+            # Not one that was withdrawn before it signed.
+            or (key.stopped_at is not None and key.activate_at <= key.stopped_at)
+        )
+    )
+    return min(times, default=None)
+
+
 def find_next_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | None:
     """Return the published key that signs next: the lowest version above the active one."""
     held = tuple(keys)

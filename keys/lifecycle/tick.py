@@ -39,6 +39,9 @@ def plan_tick(state: ObservedState) -> Plan:
     if not state.ring.frozen:
         schedule(draft)
         remove_expired(draft)
+    elif draft.active() is None and _has_signed(draft):
+        # An emergency withdrew the active key without another one: the ring is to sign again.
+        schedule(draft)
     _ask_for_fence(draft)
     return draft.finish()
 
@@ -72,10 +75,10 @@ def plan_withdrawal(state: ObservedState) -> Plan:
 
 def follow(draft: Draft) -> None:
     """Apply the settings, the backend's state and the clock, without planning ahead."""
-    view, ring = draft.state.view, draft.state.ring
+    view = draft.state.view
     configure(draft)
     if view is not None:
-        if not ring.is_succeeded(draft.state.now):
+        if draft.state.succession() is None:
             adopt(draft, view.versions)
         report_absence(draft, view)
         if draft.state.fences:
@@ -101,9 +104,9 @@ def configure(draft: Draft) -> None:
 def record_change_over(draft: Draft) -> None:
     """Record the active key, and retire the keys that it replaces."""
     state = draft.state
-    if state.ring.is_succeeded(state.now):
+    stopped_at = state.succession()
+    if stopped_at is not None:
         for key in draft.in_states(LIVE_STATES):
-            stopped_at = state.ring.succeeded_at or state.now
             _retire(draft, key, stopped_at, f"{state.ring.successor} signs in its place")
         return
     active = draft.active()
@@ -154,7 +157,7 @@ def _removal(draft: Draft, key: SigningKey) -> dict[str, object]:
 def schedule(draft: Draft) -> None:
     """Plan the activation of waiting keys, and request a standby if there is none."""
     state = draft.state
-    if state.ring.is_succeeded(state.now) or not draft.keys:
+    if not draft.keys or state.succession() is not None:
         return
     pending = draft.pending()
     for key in pending[:-1]:

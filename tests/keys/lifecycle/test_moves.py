@@ -1,0 +1,205 @@
+"""Moves of a ring meet freezes, nodes that lag, withdrawn keys: something always signs."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from keys.errors import NoActiveKeyError, OrderRefusedError
+from keys.lifecycle.first_key import create_first_key
+from keys.lifecycle.orders import Activate, Freeze, Move, Prune, Revoke, Rotate, Unfreeze
+from keys.lifecycle.state import ALL_PERMISSIONS, RingRules
+from keys.signing_key import KeyState
+from support.rotation import DAY, RING, L, P, RingFixture, T
+
+NEW = replace(RING, name="new")
+
+
+class TwoRings(RingFixture):
+    """The ring and the ring ``new``, at one backend."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        create_first_key(self.store, self.backend, NEW, clock=self.clock, actor="test", in_use=True)
+
+    def make_rotator(self, **parts):
+        rotator = super().make_rotator(**parts)
+        rules = {
+            each.name: RingRules(definition=each, permissions=ALL_PERMISSIONS)
+            for each in (RING, NEW)
+        }
+        rotator._reader._rules = rules  # noqa: SLF001 - the fixture knows one ring
+        return rotator
+
+    def tick_both(self, seconds: float = 0.0) -> None:
+        """Let time pass, then tick both rings."""
+        self.clock.advance(seconds)
+        for name in ("ring", "new"):
+            self.rotator.tick(name, actor="test")
+
+    def signer(self) -> str:
+        """Return the ring of the key with which a node signs for ``ring``."""
+        kid = self.sign(self.make_node())
+        return next(
+            name for name, ring in self.store.rings.items() if kid in {k.kid for k in ring.keys}
+        )
+
+    def sign(self, node) -> str:
+        return node.sign("ring", b"{}", typ="at+jwt", lifetime_seconds=L).kid
+
+
+@pytest.fixture
+def world() -> TwoRings:
+    return TwoRings()
+
+
+def test_a_frozen_ring_goes_on_signing_when_its_move_was_planned(world):
+    """Its scheduled changes stop; after it, the move is ordered again."""
+    world.apply(Move("ring", "new", "to Vault"))
+    world.apply(Freeze("ring", "closing"))
+    assert world.store.events[-1].reason == "closing (the move to new is cancelled)"
+    world.tick_both(P + 600)
+    assert world.signer() == "ring"
+    with pytest.raises(OrderRefusedError, match="ring is frozen"):
+        world.apply(Move("ring", "new", "to Vault"))
+    world.apply(Unfreeze("ring", "over"))
+    world.apply(Move("ring", "new", "to Vault"))
+    world.tick_both(1)
+    assert world.signer() == "new"
+
+
+def test_a_move_that_nodes_may_be_acting_on_is_not_taken_back(world):
+    world.apply(Move("ring", "new", "to Vault"))
+    world.clock.advance(P - 5)
+    outcome = world.apply(Freeze("ring", "closing"))
+    assert [wait.what for wait in outcome.plan.waits] == ["new signs instead"]
+    world.clock.advance(5)
+    assert world.signer() == "new"
+
+
+def test_a_ring_signs_until_its_frozen_successor_does(world):
+    world.apply(Move("ring", "new", "to Vault"))
+    world.apply(Freeze("new", "not yet"))
+    world.tick_both(P + 600)
+    assert world.signer() == "ring"
+    world.apply(Unfreeze("new", "now"))
+    world.tick_both(60)
+    assert world.signer() == "new"
+    began = world.store.rings["new"].keys[0].activate_at
+    assert {key.stopped_at for key in world.ring.keys} == {began}, "kept until its last token"
+
+
+def test_a_ring_signs_until_a_node_behind_lets_its_successor(world):
+    world.apply(Move("ring", "new", "to Vault"))
+    world.tick_both(60)
+    world.tick_both(P - 70)
+    world.store.report_node("behind", {"new": 0}, 0.0)
+    world.tick_both(1)
+    world.clock.advance(10)
+    assert world.signer() == "ring"
+    world.tick_both(200)
+    assert world.signer() == "new"
+
+
+def test_a_ring_signs_when_its_successors_key_is_revoked_before_it_signed(world):
+    world.apply(Move("ring", "new", "to Vault"))
+    first, *_ = world.store.rings["new"].keys
+    world.apply(Revoke(first.kid, "leak"))
+    world.clock.advance(P)
+    assert world.signer() == "ring"
+    world.tick_both()
+    assert world.ring.keys[0].state is KeyState.ACTIVE
+
+
+def test_nothing_falls_back_to_a_ring_that_was_succeeded(world):
+    """Rule 12: the successor has begun to sign, and then lost its keys."""
+    world.apply(Move("ring", "new", "to Vault"))
+    world.clock.advance(P)
+    assert world.signer() == "new"
+    world.backend.away = True
+    for key in world.store.rings["new"].keys:
+        world.apply(Revoke(key.kid, "leak"))
+    with pytest.raises(NoActiveKeyError):
+        world.signer()
+    world.backend.away = False
+    world.tick_both()
+    assert {key.state for key in world.ring.keys} == {KeyState.RETIRED}
+    world.tick_both(1)
+    assert world.signer() == "new"
+
+
+def test_a_frozen_ring_whose_only_keys_were_revoked_signs_again_when_the_backend_is_back(world):
+    world.apply(Freeze("ring", "closing"))
+    world.backend.away = True
+    world.apply(Revoke(world.key(1).kid, "leak", all_versions=True))
+    world.tick_both(60)
+    world.backend.away = False
+    world.tick_both(60)
+    world.tick_both(1)
+    assert world.signer() == "ring"
+    kept = len(world.ring.keys)
+    world.tick_both(DAY)
+    assert len(world.ring.keys) == kept, "and nothing else of a frozen ring changes"
+
+
+class Moves(RuleBasedStateMachine):
+    """Without an emergency or an outage, a node that reads can always sign."""
+
+    @initialize()
+    def begin(self):
+        self.world = TwoRings()
+        self.node = self.world.make_node()
+
+    @rule(seconds=st.sampled_from([1, 9, 61, 121, L, DAY, P, P - 10, T]))
+    def time_passes(self, seconds):
+        self.world.clock.advance(seconds)
+
+    @rule(name=st.sampled_from(["ring", "new"]))
+    def a_ring_ticks(self, name):
+        self.world.rotator.tick(name, actor="test")
+
+    @rule(name=st.sampled_from(["ring", "new"]))
+    def a_node_lags(self, name):
+        self.world.store.report_node("behind", {name: 0}, 0.0)
+
+    @rule(
+        order=st.sampled_from(
+            [
+                Move("ring", "new", "x"),
+                Prune("ring"),
+                *(
+                    kind(name, "x")
+                    for kind in (Freeze, Unfreeze, Rotate)
+                    for name in ("ring", "new")
+                ),
+            ]
+        )
+    )
+    def an_operator_orders(self, order):
+        with suppress(OrderRefusedError):
+            self.world.apply(order)
+
+    @rule(name=st.sampled_from(["ring", "new"]), version=st.integers(1, 2))
+    def an_operator_activates(self, name, version):
+        key = self.world.store.rings[name].keys[-version]
+        with suppress(OrderRefusedError):
+            self.world.apply(Activate(key.kid, "x"))
+
+    @invariant()
+    def something_signs(self):
+        if hasattr(self, "world"):
+            self.node.refresh()
+            self.world.sign(self.node)
+
+
+Moves.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestMoves = Moves.TestCase
