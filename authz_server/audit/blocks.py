@@ -47,9 +47,21 @@ def hash_record(record: AuditRecord) -> str:
     return hashlib.sha256(_encode(fields)).hexdigest()
 
 
-def hash_block(previous_hash: str, number: int, records: Sequence[Any]) -> str:
-    """Return the hash of a block: SHA-256 of its fields as a JSON list, in hex."""
-    return hashlib.sha256(_encode([previous_hash, number, records])).hexdigest()
+def hash_block(
+    previous_hash: str, number: int, records: Sequence[Any], sealed_at: datetime | None
+) -> str:
+    """Return the hash of a block: SHA-256 of its fields as a JSON list, in hex.
+
+    Args:
+        previous_hash: the hash of the block before it.
+        number: its number.
+        records: its records.
+        sealed_at: the time at which it was sealed; None: as earlier releases hashed it, without.
+    """
+    fields = [previous_hash, number, records]
+    if sealed_at is not None:
+        fields.append(microseconds_of(sealed_at))
+    return hashlib.sha256(_encode(fields)).hexdigest()
 
 
 def microseconds_of(at: datetime) -> int:
@@ -111,7 +123,7 @@ def _seal_block(session: Session, now: datetime) -> int:
             sealed_at=now,
             last_at=max(each.at for each, _ in found),
             previous_hash=previous,
-            hash=hash_block(previous, number, records),
+            hash=hash_block(previous, number, records, now),
         )
     )
     session.flush()

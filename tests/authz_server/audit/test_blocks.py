@@ -8,7 +8,8 @@ from sqlalchemy import delete, select, update
 
 from authz_server.audit import blocks
 from authz_server.audit.block_check import BlockCheck
-from authz_server.audit.blocks import seal_records
+from authz_server.audit.blocks import hash_block, seal_records
+from authz_server.audit.chain import NO_HASH
 from authz_server.audit.checkpoints import AuditCheckpoints, record_head
 from authz_server.audit.events import ServerStopped
 from authz_server.audit.models import AuditBlock, AuditWriter
@@ -170,6 +171,30 @@ def test_each_kind_of_tampering_is_named(database, checkpoints, statements, faul
     assert faults(database, checkpoints=held) == []
     change(database, *statements)
     assert faults(database, checkpoints=held)[0] == (fault, place)
+
+
+@pytest.mark.parametrize("days", [-30, 30])
+def test_the_time_of_a_sealing_is_protected(database, days):
+    """A later one would hide that no checkpoint covers the block."""
+    record(database, DAY)
+    seal_records(database, NOW)
+    moved = NOW + timedelta(days=days, microseconds=1)
+    change(database, update(AuditBlock).values(sealed_at=moved))
+    assert faults(database)[0] == ("changed", "block 1")
+
+
+def test_a_block_of_an_earlier_release_is_intact(database):
+    """Its hash is without the time of its sealing."""
+    record(database, *([DAY] * 6))
+    seal_records(database, NOW)
+    with database.transaction() as session:
+        previous = NO_HASH
+        for block in session.scalars(select(AuditBlock).order_by(AuditBlock.number)):
+            block.previous_hash = previous
+            previous = block.hash = hash_block(previous, block.number, block.records, None)
+    record(database, DAY)
+    seal_records(database, NOW)
+    assert faults(database) == []
 
 
 @pytest.mark.parametrize(
