@@ -1,5 +1,7 @@
 """Every field of a client that widens what it may do is under an act: generated from the fields."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from authz_server.admin.resources.clients import ClientChanges
@@ -49,14 +51,15 @@ VALUES = {
 
 
 @pytest.fixture(scope="module")
-def site(request, tmp_path_factory):
+def site(request, prepare, tmp_path_factory):
     """A site where the acts that the registration of a client is, need a second person."""
     directory = tmp_path_factory.mktemp("power")
     acts = ["client.widen_limits", "client.first_credential", "scope.grant"]
-    with (
-        copied_database(request, "sqlite", directory) as url,
-        running_admin_site(directory, url, {"approvals": {"acts": acts}}) as site,
-    ):
+    with ExitStack() as running:
+        url = running.enter_context(copied_database(request, "sqlite", directory))
+        prepare(url, directory)
+        overrides = {"approvals": {"acts": acts}}
+        site = running.enter_context(running_admin_site(directory, url, overrides))
         body = {"id": "mapper", "name": "M", "identifier": "https://mapper.example"}
         assert site.send("POST", "/resource-servers", json=body).status_code == 201
         yield site

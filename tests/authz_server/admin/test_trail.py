@@ -116,9 +116,10 @@ def test_issued_tokens_and_refusals_are_found(site, payer):
         assert site.get(f"/audit/search?limit=1&{extreme}").status_code == 200
 
 
-def test_the_answer_names_where_tokens_are_recorded(database_url, tmp_path):
+def test_the_answer_names_where_tokens_are_recorded(database_url, prepare, tmp_path):
     """If the records go to a stream, this server cannot read them back."""
     overrides = {"audit": {"destination": "stderr"}}
+    prepare(database_url, tmp_path)
     with running_admin_site(tmp_path, database_url, overrides) as elsewhere:
         answer = elsewhere.get("/audit/search?client=caller").json
         assert (answer["tokens_recorded"], answer["destination"]) == ("elsewhere", "stderr")
