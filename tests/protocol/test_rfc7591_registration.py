@@ -138,7 +138,7 @@ def test_scopes_and_grants_are_those_that_the_initial_token_permits(registrar: R
 REFUSED = {
     "scope": ["mapper/*", 5, ["mapper/link"], "mapper/link\u0000", "no/such", "x" * 5_000],
     "grant_types": [[], "client_credentials", ["authorization_code"], [1], {}],
-    "response_types": [["code"], "code"],
+    "response_types": [["token"], ["code", "token"], ["code", "code"], "code", {}],
     "token_endpoint_auth_method": ["none", "client_secret", "", 7, ["client_secret_basic"]],
     "client_name": ["", "a\u0000b", "\u202e", "x" * 201, 1],
     "client_uri": ["javascript:alert(1)", "https://", "https://a b", 1, "https://x/" + "y" * 500],
@@ -230,6 +230,15 @@ def test_the_keys_of_a_client_are_not_fetched_from_inside(registrar: Registrar):
                 answer = protocol.post(endpoint, protocol.form(endpoint) | signer.form())
                 require_refusal(answer, 401, "invalid_client", endpoint)
         assert server.connections == 0
+
+
+def test_the_default_response_type_may_be_named(registrar: Registrar):
+    """Case H89. Libraries send the default of RFC 7591, 2 for clients of every grant."""
+    client = registrar.new("mapper/link", response_types=["code"])
+    assert client["response_types"] == []
+    update = {"client_id": client["client_id"], "response_types": ["code"]}
+    updated = registrar.manage("PUT", client, update)
+    assert (updated.status_code, updated.json["response_types"]) == (200, [])
 
 
 def test_redirect_uris_have_no_use(registrar: Registrar):

@@ -38,6 +38,8 @@ REGISTRABLE: tuple[str, ...] = tuple(
     )
     if name in PROPERTY_NAMES
 )
+# RFC 7591, 2: ["code"] has the meaning of no list. Libraries send it for clients of every grant.
+_RESPONSE_TYPES = ([], ["code"])
 # RFC 6749, 3.3
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e ]*")
 MAXIMUM_SCOPE_CHARACTERS = 4_096
@@ -104,7 +106,7 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
     given = {name: value for name, value in document.items() if value is not None}
     if given.get("redirect_uris", []) != []:
         raise OAuthError("redirect_uri_refused")
-    if given.get("response_types", []) != []:
+    if given.get("response_types", []) not in _RESPONSE_TYPES:
         # RFC 7591, 2.1: a response type needs a grant that this server does not have.
         raise invalid_metadata("response_types", "there is no authorization endpoint")
     method = given.get("token_endpoint_auth_method", DEFAULT_METHOD)
