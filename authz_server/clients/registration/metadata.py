@@ -39,7 +39,7 @@ REGISTRABLE: tuple[str, ...] = tuple(
     if name in PROPERTY_NAMES
 )
 # RFC 7591, 2: ["code"] has the meaning of no list. Libraries send it for clients of every grant.
-_RESPONSE_TYPES = ([], ["code"])
+_RESPONSE_TYPES: tuple[list[str], ...] = ([], ["code"])
 # RFC 6749, 3.3
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e ]*")
 MAXIMUM_SCOPE_CHARACTERS = 4_096
