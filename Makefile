@@ -13,7 +13,8 @@
 #                    in dist/verifier/: wheel and sdist of authz-verifier
 #   make wheel       the same, then the tests of the RFCs, the server and its documents against the wheel, in a clean environment
 #   make image       the container image, its base named by digest (needs a container engine and its registry)
-#   make faults      long runs of floods, overload, crashes and reloads (FAULT_SECONDS=300: each for as long)
+#   make faults      long runs of floods, overload, crashes and reloads (FAULT_SECONDS=300: each for as long), and random histories
+#                    of operators and faults (FAULT_SEEDS=1-20)
 #   make cases       the table of the cases that the tests prove, in docs/cases.md
 #   make bench       the benchmarks, results in bench/results/ (needs wrk; ARGS=token runs one part)
 #   make rooms       the picture of the rooms, docs/rooms.svg, from the import contracts and docstrings
