@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,19 @@ from support.tied_process import end_process, start_tied, tie_to_parent
 
 _START_SECONDS = 60.0
 _MESSAGE_BYTES = 200_000
+#: What a server imports only where it is used, or in its worker; the library of metrics aside.
+_IMPORTED_BY_EVERY_SERVER = (
+    "authz_server.cli.serve",
+    "authz_server.serving.worker",
+    "authz_server.clients.authentication.client_secret_jwt",
+    "authz_server.clients.authentication.private_key_jwt",
+    "authz_server.clients.authentication.workload_identity",
+    "authz_server.scopes.service",
+    "authz_server.tokens.programmes",
+    "keys.backends.local.sql",
+    "multiprocessing.util",
+    "urllib.request",
+)
 
 
 class ForkedServer:
@@ -200,10 +214,15 @@ def _become_server(order: Mapping[str, Any], output: int) -> Sequence[str]:
 
 
 def _main(name: str) -> None:
-    from authz_server.cli import main, serve  # noqa: PLC0415 - before it forks
-    from authz_server.serving import worker  # noqa: PLC0415
+    from sqlalchemy.orm import configure_mappers  # noqa: PLC0415 - before it forks
 
-    del serve, worker
+    from authz_server.cli import main  # noqa: PLC0415
+
+    for module in _IMPORTED_BY_EVERY_SERVER:
+        import_module(module)
+    with suppress(ImportError):
+        import_module("uvloop")
+    configure_mappers()
     # The library chooses how it counts when it is imported, by the environment of the server.
     if "prometheus_client" in sys.modules:
         raise RuntimeError("the library of metrics is imported too early")

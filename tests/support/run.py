@@ -11,12 +11,9 @@ import pytest
 from support.shared_postgresql import await_end
 
 RUN_DIRECTORY = pytest.StashKey[Path]()
-_ENDED = pytest.StashKey[int]()
 _WORKER_INPUT = "authz_server_run_directory"
 #: Garbage collections are seldom, as everything is collected at the end of each file.
 _THRESHOLDS = (5_000, 10, 10)
-#: What outlives so many files of tests is left out of later collections.
-_FILES = 8
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,31 +49,16 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Collect the garbage of a file of tests while its last test can report what is left open."""
-    yield
-    if _is_last(item, nextitem):
-        gc.collect()
+    """Collect the garbage of a file of tests while its last test can report what is left open.
 
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Iterator[object | None]:
-    """Leave what outlives some files of tests out of later collections.
-
-    The fixtures of the last test are let go of here, and not yet when they are torn down.
+    What outlives a file is left out of later collections: each would go through it again.
     """
-    done = yield
-    if _is_last(item, nextitem):
-        item.config.stash[_ENDED] = ended = item.config.stash.get(_ENDED, 0) + 1
-        if ended % _FILES == 0:
-            gc.collect()
-            gc.freeze()
-    return done
-
-
-def _is_last(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-    return nextitem is None or nextitem.path != item.path
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        # Otherwise these values would outlive the file.
+        getattr(item, "funcargs", {}).clear()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
@@ -96,13 +78,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_unconfigure(config: pytest.Config) -> Iterator[None]:
     """Wait until what the run started is gone, then delete the directory."""
-    directory = config.stash.get(RUN_DIRECTORY, None)
-    if directory is None or hasattr(config, "workerinput"):
-        return
-    await_end(directory)
-    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        yield
+    finally:
+        # Pytest has collected everything; what follows would do so again, for seconds.
+        gc.freeze()
+        directory = config.stash.get(RUN_DIRECTORY, None)
+        if directory is not None and not hasattr(config, "workerinput"):
+            await_end(directory)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
