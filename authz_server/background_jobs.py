@@ -73,26 +73,23 @@ class Maintenance:
     Jobs that a slow key backend can delay have a thread of their own, so that caches stay fresh.
 
     Args:
-        database: the database to purge.
+        database: stores last-used times and the use of scopes.
         feed: the change feed, polled at its interval.
         key_rings: the rings, refreshed at ``key_refresh_seconds``.
         key_refresh_seconds: the refresh interval of the rings.
         duties: the key jobs.
         tick_seconds: the interval of key rotation ticks.
-        revocations: purges expired revocations.
         authenticator: knows the last use of secrets.
         refusals: counts repeated refusals.
+        purge: deletes expired rows.
+        purge_seconds: the interval of the purge.
+        pepper_fingerprint: the fingerprint of the pepper, which a used secret was made with.
         secret_duties: ends and announces secrets; None: neither is done.
         change_duties: expires changes that wait for an approval, and warns of acts without one;
             None: neither is done.
         event_pusher: pushes security events; None: none are pushed.
         checkpoints: seals and signs audit records; None: neither is done.
         scope_uses: knows the use of scopes; None: it is not stored.
-        settings: interval and batch size of the purge.
-        clock: returns the present time.
-        clock_guard: compares the clock with the uptime; None: trust the clock.
-        pepper_fingerprint: the fingerprint of the pepper, which a used secret was made with.
-        audit_days: the days for which stored audit records are kept; 0: for ever.
 
     Attributes:
         purge: deletes expired rows.

@@ -12,7 +12,7 @@ from authz_server.database.orm import Database
 from authz_server.database.schema import HEAD, SchemaError, describe_schema
 from authz_server.settings.database import DatabaseSettings
 
-# Statements that change nothing begin so: whatever else does may be a change.
+# Statements that change nothing begin so; every other one may be a change.
 _HARMLESS = re.compile(
     r"[\s(]*(SELECT|SHOW|PRAGMA|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE
 )

@@ -14,7 +14,7 @@ from authz_server.logs import ACCESS_LOGGER
 logger = logging.getLogger(ACCESS_LOGGER)
 
 _MAXIMUM_PATH_CHARACTERS = 256
-# Matches a token or secret put into a path; no path of the server has so long a segment.
+# Matches a token or secret put into a path; paths of the server have shorter segments.
 _LONG_WORD = re.compile(r"[\w~+=-]{40,}")
 
 

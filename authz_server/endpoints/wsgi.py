@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 MESSAGE_ID = "message_id"
 #: A path that no route has.
 NOWHERE = "/%"
-#: Where the authenticated client's id stands in the environment, for the access log.
+#: The name of the authenticated client's id in the environment, for the access log.
 CLIENT_ID = "authz_server.client_id"
 #: Where the certificate that the peer has shown to this server's own TLS stands, in DER.
 PEER_CERTIFICATE = "authz_server.peer_certificate"

@@ -86,8 +86,8 @@ class LogInPages:
         token = decode_token(visit.parameter("state"))
         content = self._parts.log_ins.read(_openid_digest(visit), token)
         with self._answers.take(network_of(visit.address), cookies.encode(visit.id)):
-            # Before the code is sent: each log-in sends the provider one request, whatever comes
-            # back to this server again.
+            # Before the code is sent: each log-in sends the provider one request, even if the
+            # browser repeats its own.
             with self._parts.services.database.transaction() as transaction:
                 self._parts.log_ins.end(transaction, token)
             person = provider.finish(self._at_provider(token, content))
