@@ -83,7 +83,7 @@ class Connection:
     """An open connection; for one thread at a time.
 
     Args:
-        host: A name or an IP address.
+        host: a name or an IP address.
         port: the TCP port.
         tls: None: without TLS.
         limits: the time-outs for the connection and for every read.
@@ -129,7 +129,7 @@ class Connection:
         Raises:
             OSError: the peer closed the connection, or did not answer in time.
             HTTPException: the answer is not HTTP.
-            ValueError: A header has several lines, or the answer is too long or incomplete.
+            ValueError: a header has several lines, or the answer is too long or incomplete.
         """
         head = "\r\n".join((*lines, f"Content-Length: {len(body)}", "", ""))
         if head.count("\n") != len(lines) + 2 or head.count("\r") != len(lines) + 2:
@@ -223,7 +223,7 @@ def make_tls_context(access: VaultAccess) -> Any:  # noqa: ANN401 - an SSLContex
     """Return the context of TLS connections; None if no address is https.
 
     Raises:
-        KeysError: A file cannot be read, or an address is not one.
+        KeysError: a file cannot be read, or an address is not one.
     """
     if not any(split_address(url).scheme == "https" for url in access.addresses):
         return None

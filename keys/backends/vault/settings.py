@@ -18,7 +18,7 @@ class VaultLogin:
         token_file: the file in which an agent writes a token, for token.
         certificate_file: the TLS client certificate, for cert.
         private_key_file: the private key of the certificate.
-        token: A token itself, for token; an operator's own.
+        token: a token itself, for token; an operator's own.
         private_files: refuse a file that others can read, each time it is read.
     """
 
