@@ -115,11 +115,13 @@ coverage: $(STAMPS)/test
 # With few generated requests in `make test`.
 SEARCHES := tests/protocol/test_fuzz.py tests/protocol/test_one_standing.py \
             tests/protocol/test_openapi.py::test_generated_requests_are_answered_as_described \
-            tests/authz_server/admin/test_generated_requests.py
+            tests/authz_server/admin/test_generated_requests.py \
+            tests/keys/lifecycle/test_lifecycle_properties.py tests/keys/test_ring_verify_properties.py \
+            tests/authz_server/tokens/test_verification.py tests/authz_server/serving/test_http_fuzz.py
 
 .PHONY: acceptance
 acceptance: $(STAMPS)/test $(if $(shell command -v apxs),$(STAMPS)/apache)
-	@FUZZ_REQUESTS=20000 OPENAPI_EXAMPLES=15 STANDING_EXAMPLES=25 ADMIN_API_EXAMPLES=5 \
+	@FUZZ_REQUESTS=20000 OPENAPI_EXAMPLES=15 STANDING_EXAMPLES=25 ADMIN_API_EXAMPLES=5 GENERATED_INPUTS=all \
 	  $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/acceptance tests/foreign tests/servers $(SEARCHES) $(ARGS)
 
 .PHONY: faults

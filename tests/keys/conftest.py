@@ -59,13 +59,23 @@ class RingSet:
         return KeyRings(self.store, {"sql://": backend}, self.clock, "ES256")
 
 
-@pytest.fixture
-def empty_ring_set() -> RingSet:
-    """No ring at all."""
+def _make_ring_set() -> RingSet:
     clock, store, storage = FakeClock(), MemoryKeyStore(), MemoryEncryptedKeyStorage()
     backend = LocalBackend(storage, KEY_ENCRYPTION_KEY, clock)
     rings = KeyRings(store, {"sql://": backend}, clock, "ES256")
     return RingSet(clock, store, storage, backend, rings)
+
+
+@pytest.fixture
+def empty_ring_set() -> RingSet:
+    """No ring at all."""
+    return _make_ring_set()
+
+
+@pytest.fixture(scope="module")
+def shared_ring_set() -> RingSet:
+    """As `empty_ring_set`, for the tests of a file that change nothing but add rings."""
+    return _make_ring_set()
 
 
 @pytest.fixture

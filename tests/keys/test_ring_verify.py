@@ -215,7 +215,7 @@ def test_random_kids_ask_nobody_and_leave_nothing(ring_set, monkeypatch):
     present(500)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    present(10_000)
+    present(2_000)
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

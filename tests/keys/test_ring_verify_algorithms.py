@@ -48,12 +48,12 @@ def test_a_mac_keyed_with_what_is_public(ring_set, kid, alg, form):
         refuse(ring_set.rings, f"{head}.{segment(mac)}")
 
 
-@pytest.fixture
-def all_rings(empty_ring_set):
+@pytest.fixture(scope="module")
+def all_rings(shared_ring_set):
     """A ring of every algorithm that the tests of confusion need."""
     for alg in ("ES256", "ES384", "RS256", "PS256", "EdDSA"):
-        empty_ring_set.add(alg)
-    return empty_ring_set
+        shared_ring_set.add(alg)
+    return shared_ring_set
 
 
 def test_the_key_alone_says_which_algorithm(all_rings):

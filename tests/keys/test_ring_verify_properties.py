@@ -12,6 +12,7 @@ from keys.ring import KeyRings
 from keys.signing_key import RingDefinition
 from support.clock import FakeClock
 from support.forged_tokens import token_of
+from support.searches import inputs
 
 PAYLOAD = b'{"iss":"https://authz.example.org","exp":1900000000}'
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -76,7 +77,7 @@ def test_arbitrary_headers(shared, header, payload, signature):
 
 
 @given(st.data())
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=inputs(500), suppress_health_check=[HealthCheck.too_slow])
 def test_every_mutation_of_a_good_token(shared, data):
     """Case D36, D40, D41."""
     rings, good = shared

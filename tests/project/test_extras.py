@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from support.settings_file import write_settings
 
 #: What the extras bring, and what the tests alone bring; neither is there in a plain installation.
@@ -21,6 +23,18 @@ for arguments in json.loads(sys.argv[1]):
 OPTIONAL = (
     *("hvac", "pkcs11", "redis"),
     *("requests", "urllib3", "pytest", "hypothesis", "httpx", "yaml"),
+)
+
+
+#: What a plain installation does in an empty folder.
+PLAIN = (
+    ("init", "--development"),
+    ("config", "check"),
+    ("keys", "rotate", "--dry-run"),
+    ("keys", "status"),
+    ("keys", "doctor"),
+    ("keys", "drill", "rs256"),
+    ("keys", "tick"),
 )
 
 
@@ -44,50 +58,63 @@ def run(*commands, cwd):
     return [(status, stderr) for status, stderr, _ in ended]
 
 
-def test_a_plain_installation_needs_no_library_of_an_extra(tmp_path):
-    ended = run(
-        ("init", "--development"),
-        ("config", "check"),
-        ("keys", "rotate", "--dry-run"),
-        ("keys", "status"),
-        ("keys", "doctor"),
-        ("keys", "drill", "rs256"),
-        ("keys", "tick"),
-        cwd=tmp_path,
-    )
-    assert ended[0][0] == 0, ended[0]
-    for status, stderr in ended:
+def write_private(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+def write_redis_settings(folder):
+    """Write settings with counts in Redis; return their path."""
+    write_private(folder, "redis-url", "redis://127.0.0.1:1/0")
+    clients = {"throttle": "redis", "redis_url": {"file": "redis-url"}}
+    return write_settings(folder, f"sqlite:///{folder}/a.db", {"clients": clients})
+
+
+def write_token_settings(folder):
+    """Write settings with keys on a PKCS#11 token and a Vault; return their path."""
+    uri = "pkcs11:token=t;object=o?module-path=/m.so&pin-source=file:/p"
+    login = {"method": "token", "token_file": "token"}
+    write_private(folder, "token", "t")
+    keys = {
+        "rings": {"es256": {"algorithm": "ES256", "backend": uri}},
+        "vaults": {"main": {"addresses": ["http://127.0.0.1:1"], "login": login}},
+    }
+    return write_settings(folder, f"sqlite:///{folder}/a.db", {"keys": keys})
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """How each command ended, in one process for all: importing the program takes long."""
+    plain, redis, token = (tmp_path_factory.mktemp(name) for name in ("plain", "redis", "token"))
+    by_redis, by_token = write_redis_settings(redis), write_token_settings(token)
+    commands = {
+        "plain": PLAIN,
+        "redis": [("config", "check", "--config", by_redis)],
+        "token": [
+            (*arguments, "--config", by_token)
+            for arguments in (("db", "upgrade"), ("config", "check"), ("serve",))
+        ],
+    }
+    found = iter(run(*(each for group in commands.values() for each in group), cwd=plain))
+    return {name: [next(found) for _ in group] for name, group in commands.items()}
+
+
+def test_a_plain_installation_needs_no_library_of_an_extra(ended):
+    assert ended["plain"][0][0] == 0, ended["plain"][0]
+    for status, stderr in ended["plain"]:
         assert status in (0, 1), stderr
 
 
-def test_missing_redis_is_an_error_at_the_start_that_names_the_lock_file(tmp_path):
-    (tmp_path / "redis-url").write_text("redis://127.0.0.1:1/0")
-    (tmp_path / "redis-url").chmod(0o600)
-    clients = {"throttle": "redis", "redis_url": {"file": "redis-url"}}
-    config = write_settings(tmp_path, f"sqlite:///{tmp_path}/a.db", {"clients": clients})
-    ((status, stderr),) = run(("config", "check", "--config", config), cwd=tmp_path)
+def test_missing_redis_is_an_error_at_the_start_that_names_the_lock_file(ended):
+    ((status, stderr),) = ended["redis"]
     assert status == 1, stderr
     assert "clients.throttle" in stderr
     assert "requirements/backends" in stderr
 
 
-def test_a_missing_library_is_an_error_at_the_start_that_names_the_lock_file(tmp_path):
-    uri = "pkcs11:token=t;object=o?module-path=/m.so&pin-source=file:/p"
-    login = {"method": "token", "token_file": "token"}
-    (tmp_path / "token").write_text("t")
-    (tmp_path / "token").chmod(0o600)
-    keys = {
-        "rings": {"es256": {"algorithm": "ES256", "backend": uri}},
-        "vaults": {"main": {"addresses": ["http://127.0.0.1:1"], "login": login}},
-    }
-    config = write_settings(tmp_path, f"sqlite:///{tmp_path}/a.db", {"keys": keys})
-    migrated, *refused = run(
-        *(
-            (*arguments, "--config", config)
-            for arguments in (("db", "upgrade"), ("config", "check"), ("serve",))
-        ),
-        cwd=tmp_path,
-    )
+def test_a_missing_library_is_an_error_at_the_start_that_names_the_lock_file(ended):
+    migrated, *refused = ended["token"]
     assert migrated[0] == 0, migrated
     for status, stderr in refused:
         assert status == 1, stderr

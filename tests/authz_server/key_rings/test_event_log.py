@@ -261,7 +261,7 @@ def test_of_several_processes_at_each_epoch_one_wins(database, store, database_u
     """Case G77."""
     store.add_ring(RING)
     context = multiprocessing.get_context("spawn")
-    processes, rounds = 3, 10
+    processes, rounds = 2, 15
     start, outcomes = context.Barrier(processes), context.Queue()
     racers = [
         context.Process(target=race, args=(database_url, racer, rounds, start, outcomes))

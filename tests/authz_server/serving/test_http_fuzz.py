@@ -5,9 +5,10 @@ import random
 import pytest
 
 from support.framing import AMBIGUOUS, SOUND
+from support.searches import inputs
 from support.worker_site import LOOPS, WorkerSite
 
-ROUNDS = 3_000
+ROUNDS = inputs(3_000)
 HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
 PIECES = (
     *(b"\r\n", b"\n", b"\r", b"\x00", b" ", b"\t", b":", b";", b"0", b"-1", b"\xff", b"\r\n\r\n"),

@@ -21,6 +21,7 @@ from keys.ring import KeyRings
 from keys.signing_key import RingDefinition
 from support.clock import FakeClock
 from support.hostile_tokens import ODD_VALUES, hostile_token
+from support.searches import inputs
 
 ISSUER = "https://authz.example"
 LONGEST = 3_600
@@ -92,7 +93,7 @@ def test_a_sound_token_is_found(mint):
     assert json.loads(found.payload)["extra"] == {"of": "a plugin"}
 
 
-@settings(max_examples=300)
+@settings(max_examples=inputs(300))
 @given(payload=json_values)
 def test_any_json_that_we_signed_is_refused_without_a_fault(mint, payload):
     """Case D46, D47"""
@@ -105,7 +106,7 @@ def test_any_bytes_that_we_signed_are_refused_without_a_fault(mint, payload):
     assert mint.find(payload) is None
 
 
-@settings(max_examples=400)
+@settings(max_examples=inputs(400))
 @given(changes=st.dictionaries(names, st.one_of(json_values, st.integers()), min_size=1))
 def test_claims_of_any_value_never_get_past_their_rules(mint, changes):
     """Case D46, D47"""

@@ -15,12 +15,12 @@ ALGORITHMS = ("ES256", "ES384", "ES512", "RS256", "PS256", "EdDSA")
 PAYLOAD = b'{"iss":"https://authz.example.org","sub":"client","exp":1900000000}'
 
 
-@pytest.fixture(params=ALGORITHMS)
-def signed(request, empty_ring_set):
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def signed(request, shared_ring_set):
     """A ring of each algorithm, its JWKS and a token."""
     alg = request.param
-    empty_ring_set.add(alg)
-    rings = empty_ring_set.rings
+    shared_ring_set.add(alg)
+    rings = shared_ring_set.rings
     return alg, rings, rings.sign(alg, PAYLOAD, typ="at+jwt", lifetime_seconds=900)
 
 
@@ -49,19 +49,17 @@ def test_jwcrypto_verifies(signed):
     assert keys.get_key(token.kid).thumbprint() == token.kid
 
 
-def test_what_others_sign_with_the_same_private_key_verifies_here(signed, request):
+def test_what_others_sign_with_the_same_private_key_verifies_here(signed, shared_ring_set):
     alg, rings, token = signed
-    ring_set = request.getfixturevalue("empty_ring_set")
-    private = ring_set.private_key(alg, 1)
+    private = shared_ring_set.private_key(alg, 1)
     headers = {"typ": "at+jwt", "kid": token.kid}
     theirs = jwt.api_jws.encode(PAYLOAD, private, algorithm=alg, headers=headers)
     assert rings.verify(theirs).payload == PAYLOAD
 
 
-def test_what_others_sign_with_another_private_key_does_not(signed, request):
+def test_what_others_sign_with_another_private_key_does_not(signed, shared_ring_set):
     alg, rings, token = signed
-    ring_set = request.getfixturevalue("empty_ring_set")
-    private = ring_set.private_key(alg, 2)
+    private = shared_ring_set.private_key(alg, 2)
     headers = {"typ": "at+jwt", "kid": token.kid}
     theirs = jwt.api_jws.encode(PAYLOAD, private, algorithm=alg, headers=headers)
     with pytest.raises(TokenRefusedError, match="wrong signature"):

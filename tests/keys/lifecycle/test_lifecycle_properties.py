@@ -19,6 +19,7 @@ from keys.lifecycle.rules import PUBLIC_STATES
 from keys.lifecycle.state import ALL_PERMISSIONS, NO_PERMISSIONS, RotationMode
 from keys.signing_key import KeyState
 from support.rotation import DAY, L, P, RingFixture, T
+from support.searches import inputs
 
 STEPS = st.sampled_from([1, 5, 59, 121, 900, L, L + 200, DAY, P, T // 2, T])
 
@@ -191,7 +192,7 @@ def reachable(state):
 
 
 Lifecycle.TestCase.settings = settings(
-    max_examples=120,
+    max_examples=inputs(120),
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
