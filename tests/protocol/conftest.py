@@ -1,9 +1,21 @@
 """Fixtures of the protocol tests."""
 
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authz_server.settings import load_settings
 from support.assertion_cast import cast
 from support.mtls import mtls, one_server
-from support.protocol import protocol, start_protocol
+from support.parties import Parties
+from support.protocol import Protocol, running_protocol
 from support.refusing import caller, claims, endpoint, refuse
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_secret, write_settings
 
 __all__ = [
     "caller",
@@ -12,7 +24,57 @@ __all__ = [
     "endpoint",
     "mtls",
     "one_server",
-    "protocol",
     "refuse",
-    "start_protocol",
 ]
+
+#: Of every application, so that the keys in a copied database can be used.
+_SECRETS = {name: secrets.token_hex(32) for name in ("pepper", "key-encryption-key")}
+
+
+def _write_secrets(folder: Path) -> None:
+    for name, text in _SECRETS.items():
+        write_secret(folder / name, text)
+
+
+def _make_keys_and_scopes(url: str, folder: Path) -> None:
+    _write_secrets(folder)
+    parties = Parties(load_settings(write_settings(folder, url, {})), SecretsWatch())
+    parties.create_first_keys()
+    parties.import_scopes()
+
+
+@pytest.fixture(scope="session")
+def prepare(fill_database) -> Callable[[str, Path], None]:
+    """A function of an unused database and the folder of an application with the usual ring.
+
+    The application finds its keys and scopes there. They are made once for each dialect, then
+    copied.
+    """
+
+    def prepare(url: str, folder: Path) -> None:
+        fill_database(url, _make_keys_and_scopes)
+        _write_secrets(folder)
+
+    return prepare
+
+
+@pytest.fixture(scope="module")
+def protocol(module_database_url: str, prepare, tmp_path_factory) -> Iterator[Protocol]:
+    """An application that the tests of one file share, once for each dialect."""
+    directory = tmp_path_factory.mktemp("protocol")
+    prepare(module_database_url, directory)
+    with running_protocol(directory, module_database_url, has_twin=True) as protocol:
+        yield protocol
+
+
+@pytest.fixture
+def start_protocol(sqlite_url: str, prepare, tmp_path: Path) -> Iterator[Callable[..., Protocol]]:
+    """A function of overrides: an application of this test alone, where no database matters."""
+    with ExitStack() as running:
+
+        def start(**overrides: Any) -> Protocol:
+            if "keys" not in overrides:
+                prepare(sqlite_url, tmp_path)
+            return running.enter_context(running_protocol(tmp_path, sqlite_url, **overrides))
+
+        yield start

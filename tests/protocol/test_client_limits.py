@@ -1,6 +1,7 @@
 """Limits of a client in place, time and number, and the message key in its tokens."""
 
 from datetime import timedelta
+from itertools import product
 
 import pytest
 
@@ -115,32 +116,30 @@ def test_a_resource_server_has_networks_too(protocol: Protocol, endpoint: str, m
     require_refusal(refused, 401, "invalid_client", endpoint)
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_the_network_is_that_of_the_client_behind_a_trusted_proxy(start_protocol, endpoint: str):
-    """A header of another peer admits nobody. Cases T281, I100."""
+def test_the_network_is_that_of_the_client_behind_a_trusted_proxy(start_protocol):
+    """A header of another peer admits nobody, at any endpoint. Cases T281, I100."""
     protocol = start_protocol(server={"trusted_proxies": ["10.0.0.0/24"]})
     client = limited(protocol, allowed_networks=[HERE])
-
-    def status(peer: str, forwarded: str) -> int:
+    sent = (
+        ("10.0.0.5", HERE, 200),
+        ("10.0.0.5", f"{HERE}, {ELSEWHERE}", 401),
+        (ELSEWHERE, HERE, 401),
+        ("10.0.0.5", "", 401),
+    )
+    for endpoint, (peer, forwarded, status) in product(ENDPOINTS, sent):
         form = protocol.form(endpoint) | client.form()
-        sent = {"X-Forwarded-For": forwarded}
-        base = {"REMOTE_ADDR": peer}
-        return protocol.post(endpoint, form, sent, environ_base=base).status_code
-
-    assert status("10.0.0.5", HERE) == 200
-    assert status("10.0.0.5", f"{HERE}, {ELSEWHERE}") == 401
-    assert status(ELSEWHERE, HERE) == 401
-    assert status("10.0.0.5", "") == 401
+        headers, base = {"X-Forwarded-For": forwarded}, {"REMOTE_ADDR": peer}
+        answer = protocol.post(endpoint, form, headers, environ_base=base)
+        assert answer.status_code == status, (endpoint, peer, forwarded)
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_throttling_does_not_tell_a_right_secret_from_a_wrong_one(start_protocol, endpoint: str):
+def test_throttling_does_not_tell_a_right_secret_from_a_wrong_one(start_protocol):
     """Both are slowed down elsewhere; the client is served where it belongs. Cases A13, T281."""
     protocol = start_protocol(clients={"failures_per_window": 3})
-    for secret in ("", WRONG):
-        client = limited(protocol, allowed_networks=[HERE])
-        answers = [send(protocol, endpoint, client, ELSEWHERE, secret) for _ in range(4)]
-        assert [answer.status_code for answer in answers] == [401] * 3 + [429]
+    for number, (endpoint, secret) in enumerate(product(ENDPOINTS, ("", WRONG))):
+        client, elsewhere = limited(protocol, allowed_networks=[HERE]), f"203.0.113.{number}"
+        answers = [send(protocol, endpoint, client, elsewhere, secret) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [401] * 3 + [429], endpoint
         assert send(protocol, endpoint, client, HERE).status_code == 200
 
 
@@ -216,15 +215,14 @@ def test_a_token_does_not_outlive_its_client(protocol: Protocol, endpoint: str, 
 # ------------------------------------------------------------------------------------ in number
 
 
+@pytest.mark.usefixtures("alone", "registry")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
 @pytest.mark.parametrize("form", SCOPES)
 def test_beyond_its_budget_a_client_has_to_wait(
-    start_protocol, endpoint: str, method: str, form: str
+    protocol: Protocol, endpoint: str, method: str, form: str
 ):
     """429 with Retry-After until the next period; all else is answered. Case T283."""
-    protocol = start_protocol()
-    protocol.parties.make_resource_server("registry", token_format="reference")
     client = limited(protocol, method, token_budget={"per": "minute", "tokens": 3})
     answers = [protocol.ask(endpoint, client, scope=SCOPES[form]) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
@@ -242,10 +240,10 @@ def test_beyond_its_budget_a_client_has_to_wait(
     assert protocol.ask(endpoint, client, scope=SCOPES[form]).status_code == 200
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
-def test_a_budget_of_a_scope_counts_tokens_with_that_scope(start_protocol, endpoint: str):
+def test_a_budget_of_a_scope_counts_tokens_with_that_scope(protocol: Protocol, endpoint: str):
     """In any spelling; a refused token counts in no other budget. Case T283."""
-    protocol = start_protocol()
     budgets = [
         {"per": "hour", "tokens": 2, "scope": "mapper.link"},
         {"per": "day", "tokens": 4},

@@ -144,18 +144,21 @@ def test_spellings_of_one_client_do_not_fill_the_memory(start_protocol):
         scope = f"mapper/link{' ' * (3_000 + number)}"
         assert rules.decide(client, "client_credentials", scope, ()).scope == "mapper/link"
 
-    ask(0)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        for number in range(1, 60):
-            ask(number)
+    def kept(first: int) -> int:
         gc.collect()
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    # A scope takes 3,000 characters and more, a decision some hundred bytes.
-    assert kept < 60 * 600
+        tracemalloc.start()
+        try:
+            for number in range(first, first + 60):
+                ask(number)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    ask(0)
+    # A scope takes 3,000 characters and more, a decision some hundred bytes. What the background
+    # work of another application allocates meanwhile is not allocated every time.
+    assert min(map(kept, (1, 61, 121))) < 60 * 600
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
