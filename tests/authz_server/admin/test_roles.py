@@ -150,8 +150,12 @@ def test_a_role_permits_its_routes_and_no_others(rules, role, limited):
     limits = LIMITS[limited]
     permissions = roles_of(rules.site.settings)[role].permissions
     for fresh in (True, False):
+        # Of a route that asks for no recent log-in, an old one is tried without limits alone.
+        routes = [
+            each for each in ROUTES if fresh or not limits or each.permission in FRESH_PERMISSIONS
+        ]
         caller = rules.caller(role, limits=limits, logged_in_seconds_ago=0 if fresh else 301)
-        for route in ROUTES:
+        for route in routes:
             path = re.sub(r"\{\w+\}", "missing", route.path)
             done = rules.perform(caller, route.method, path, body=_body(route), if_match="*")
             expected = _expected(route, permissions, limits, fresh=fresh)

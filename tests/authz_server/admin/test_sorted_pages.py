@@ -1,5 +1,6 @@
 """Pages of clients in each order, whose keys are the same or missing for several."""
 
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -21,24 +22,39 @@ from support.administrators import BY_SERVER
 ROLES = ("api-owner", "client-manager")
 NAMES = ("Beta", "beta", "ALPHA", "Émile", "alpha", "gamma", "BETA", "'; --")
 
+FILTERS = ({}, {"q": "paged-"}, {"q": "mine/read"}, {"state": "enabled"})
 
-@pytest.fixture
-def paged(ours):
-    """A site with clients of one API, in pairs of the same organisation and time."""
-    site = ours.site
+
+@contextmanager
+def clients(site, prefix):
+    """Make clients of one API, in pairs of the same organisation and time."""
     now = site.clock()
     for number, name in enumerate(NAMES):
-        site.new_client(id=f"paged-{number}", name=name, allowed_scopes=["mine/read"])
+        site.new_client(id=f"{prefix}-{number}", name=name, allowed_scopes=["mine/read"])
     with site.services.database.transaction() as session:
         for number in range(len(NAMES)):
-            client_id = f"paged-{number}"
+            client_id = f"{prefix}-{number}"
             at = now - timedelta(days=number // 3, microseconds=7)
             fields = {"created_at": at, "organisation": f"Own {number % 2}"}
             session.execute(update(Client).where(Client.id == client_id).values(**fields))
             secrets = update(ClientSecret).where(ClientSecret.client_id == client_id)
             session.execute(secrets.values(last_used_at=None if number % 3 == 0 else at))
-    yield ours
-    _delete(site, [f"paged-{number}" for number in range(len(NAMES))])
+    yield
+    _delete(site, [f"{prefix}-{number}" for number in range(len(NAMES))])
+
+
+@pytest.fixture(scope="module")
+def paged(ours):
+    """A site with clients that stay."""
+    with clients(ours.site, "paged"):
+        yield ours
+
+
+@pytest.fixture
+def leaving(ours):
+    """The site with clients that the test may remove."""
+    with clients(ours.site, "leaving"):
+        yield ours
 
 
 def _delete(site, ids):
@@ -67,27 +83,28 @@ def read_pages(ours, caller, remove=None, **query):
 def test_pages_are_the_list_in_each_order(paged, sort, descending):
     """Every client is on one page, also where a page ends amid clients with the same key."""
     query = {"sort": sort, "descending": str(descending).lower()}
-    for filters in ({}, {"q": "paged-"}, {"q": "mine/read"}, {"state": "enabled"}):
-        for limits in ({}, {"limits": BY_SERVER}):
-            caller = paged.caller(*ROLES, **limits)
-            whole = paged.perform(
-                caller,
-                "GET",
-                "/clients",
-                query={**query, **filters, "limit": "500", "total": "true"},
-            ).body
-            ids = [each["id"] for each in whole["items"]]
-            assert len(ids) >= len(NAMES) or (limits and filters == {"q": "mine/read"})
-            assert whole["total"] == len(ids) == len(set(ids))
-            pages = read_pages(paged, caller, **query, **filters)
-            assert [each for page in pages for each in page] == ids
-            if not limits and filters == {"q": "paged-"}:
-                services = paged.site.services
-                found = find_clients(
-                    services, ClientFilters(text="paged-"), sort=sort, descending=descending
-                ).clients
-                assert [each.id for each in found] == ids
-                _require_order(found, sort, descending=descending)
+    # In the other direction, each filter is used with the other limits.
+    limits_in_turn = [{}, {"limits": BY_SERVER}][:: -1 if descending else 1] * 2
+    for filters, limits in zip(FILTERS, limits_in_turn, strict=True):
+        caller = paged.caller(*ROLES, **limits)
+        whole = paged.perform(
+            caller,
+            "GET",
+            "/clients",
+            query={**query, **filters, "limit": "500", "total": "true"},
+        ).body
+        ids = [each["id"] for each in whole["items"]]
+        assert len(ids) >= len(NAMES) or (limits and filters == {"q": "mine/read"})
+        assert whole["total"] == len(ids) == len(set(ids))
+        pages = read_pages(paged, caller, **query, **filters)
+        assert [each for page in pages for each in page] == ids
+        if filters == {"q": "paged-"}:
+            services = paged.site.services
+            found = find_clients(
+                services, ClientFilters(text="paged-"), sort=sort, descending=descending
+            ).clients
+            assert [each.id for each in found] == ids
+            _require_order(found, sort, descending=descending)
 
 
 @pytest.mark.parametrize("uses", [0, 1, 10])
@@ -141,13 +158,12 @@ def _require_order(found, sort, *, descending):
 
 
 @pytest.mark.parametrize("sort", ["name", "organisation", "created", "last-used"])
-def test_a_client_that_goes_moves_no_other_between_pages(paged, sort):
+def test_a_client_that_goes_moves_no_other_between_pages(leaving, sort):
     """A page begins after the last client of the page before, and not after a number of them."""
-    caller = paged.caller(*ROLES)
-
-    query = {"q": "paged-", "sort": sort}
-    before = read_pages(paged, caller, **query)
-    assert read_pages(paged, caller, partial(_delete, paged.site), **query) == before
+    caller = leaving.caller(*ROLES)
+    query = {"q": "leaving-", "sort": sort}
+    before = read_pages(leaving, caller, **query)
+    assert read_pages(leaving, caller, partial(_delete, leaving.site), **query) == before
 
 
 def test_a_cursor_of_an_earlier_release_is_refused(paged, monkeypatch):

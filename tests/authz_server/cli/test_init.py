@@ -1,18 +1,46 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 
 from authz_server.cli.root import main
 from authz_server.settings import load_settings
+from keys.jose import signatures
 
 ISSUER = "https://auth.example.org"
 
 
 def _init(directory, *options):
     return CliRunner().invoke(main, ["init", str(directory), *options])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_rsa_keys():
+    """Let the installations of this file share a few RSA keys, whose making takes long."""
+    made = []
+
+    def generate(exponent, bits):
+        if len(made) < 8:
+            made.append(generate_rsa_key(exponent, bits))
+            return made[-1]
+        made.append(made.pop(0))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signatures, "generate_rsa_key", generate)
+        yield
+
+
+@pytest.fixture
+def site(tmp_path, sqlite_template):
+    """A folder with a migrated database, for tests of settings."""
+    (tmp_path / "site").mkdir()
+    shutil.copyfile(sqlite_template, tmp_path / "site" / "authz-server.db")
+    return tmp_path / "site"
 
 
 def _steps(result):
@@ -108,8 +136,8 @@ def test_a_database_url_that_cannot_be_is_refused(tmp_path):
     assert not (tmp_path / "site").exists()
 
 
-def test_the_next_steps_are_printed_as_commands_that_exist(tmp_path):
-    result = _init(tmp_path / "site", "--development")
+def test_the_next_steps_are_printed_as_commands_that_exist(site):
+    result = _init(site, "--development")
     commands = re.findall(r"^  authz-server (.+)$", result.stdout, re.MULTILINE)
     assert [command.split()[0] for command in commands] == [
         "serve",
@@ -123,10 +151,10 @@ def test_the_next_steps_are_printed_as_commands_that_exist(tmp_path):
         assert CliRunner().invoke(main, [*names, "--help"]).exit_code == 0
 
 
-def test_the_issuers_path_becomes_the_mount_prefix(tmp_path):
+def test_the_issuers_path_becomes_the_mount_prefix(site):
     issuer = f"{ISSUER}/namespace/v1.0.0"
-    _steps(_init(tmp_path / "site", "--issuer", issuer, "--port", "9000", "--json"))
-    server = load_settings(tmp_path / "site" / "authz-server.toml").server
+    _steps(_init(site, "--issuer", issuer, "--port", "9000", "--json"))
+    server = load_settings(site / "authz-server.toml").server
     assert server.mount_prefix == "/namespace/v1.0.0"
     assert (server.port, server.health_port) == (9000, 9001)
 
@@ -232,23 +260,22 @@ DIFFERENT = {
 }
 
 
-@pytest.mark.parametrize("option", DIFFERENT)
-def test_again_it_names_each_option_that_the_file_contradicts(tmp_path, option):
+def test_again_it_names_each_option_that_the_file_contradicts(tmp_path):
     """Case R244."""
     directory = tmp_path / "site"
     first = ("--issuer", ISSUER, "--trusted-proxy", "127.0.0.1")
     _steps(_init(directory, *first, "--json"))
     text = (directory / "authz-server.toml").read_text()
-    asked, has = DIFFERENT[option]
-    again = _init(directory, option, asked)
-    assert again.exit_code == 1
-    assert re.search(r"exists +settings file", again.stdout)
-    for part in (option, asked.removeprefix("sqlite:///"), has, "--force"):
-        assert part in again.stderr
-    assert (directory / "authz-server.toml").read_text() == text
-    assert not (directory / "other.db").exists()
-    differs = json.loads(_init(directory, option, asked, "--json").stdout)["differs"]
-    assert [each["option"] for each in differs] == [option]
+    for option, (asked, has) in DIFFERENT.items():
+        again = _init(directory, option, asked)
+        assert again.exit_code == 1
+        assert re.search(r"exists +settings file", again.stdout)
+        for part in (option, asked.removeprefix("sqlite:///"), has, "--force"):
+            assert part in again.stderr
+        assert (directory / "authz-server.toml").read_text() == text
+        assert not (directory / "other.db").exists()
+        differs = json.loads(_init(directory, option, asked, "--json").stdout)["differs"]
+        assert [each["option"] for each in differs] == [option]
 
 
 def test_again_after_a_mistyped_database_it_names_what_the_file_has(tmp_path):
@@ -294,10 +321,10 @@ def test_again_without_differences_it_says_what_exists(tmp_path):
         ((), "http://127.0.0.1:8080", "127.0.0.1", 8080),
     ],
 )
-def test_a_development_issuer_is_where_the_server_listens(tmp_path, options, issuer, host, port):
+def test_a_development_issuer_is_where_the_server_listens(site, options, issuer, host, port):
     """Case R244."""
-    _steps(_init(tmp_path / "site", "--development", *options, "--json"))
-    settings = load_settings(tmp_path / "site" / "authz-server.toml")
+    _steps(_init(site, "--development", *options, "--json"))
+    settings = load_settings(site / "authz-server.toml")
     assert settings.issuer == issuer
     assert (settings.server.host, settings.server.port) == (host, port)
 

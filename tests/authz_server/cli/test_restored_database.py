@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import create_engine, delete, select
 from sqlalchemy.orm import Session
 
+from authz_server.assembly.operator import operator_services
 from authz_server.audit import restored_database
 from authz_server.audit.restored_database import RestoredDatabaseError, RestoreReadiness
 from authz_server.audit.sink import AuditRecord
 from authz_server.database.schema import opened_database
+from authz_server.operations.scopes import add_scope
 from authz_server.settings import load_settings
 from support.postgresql_access import database_name
 from support.settings_file import write_settings
@@ -149,9 +151,9 @@ def test_later_changes_however_many_hide_nothing(installation):
     installation.back_up()
     cli.must("client", "disable", "payer")
     installation.restore()
-    names = [f"later-{number}" for number in range(60)]
-    for name in names:
-        cli.must("scope", "add", f"own/{name}")
+    with operator_services(load_settings(cli.config)) as services:
+        for number in range(60):
+            add_scope(services, actor="operator:tester", name=f"own/later-{number}")
     assert "client.disabled of payer" in cli.refused("db", "check")
 
 
