@@ -1,20 +1,31 @@
 """The texts of the console in each language: a TOML file of ``messages/`` each."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from authz_server.endpoints.languages import pick_language
 
 _TITLES = "titles.toml"
+_SENTENCES = "sentences.toml"
+#: A value of an escaped sentence.
+_VALUE = re.compile(r"\\\{(\w+)\\\}")
 #: The languages by tag, each by its own name.
 LANGUAGES = {"en": "English", "fr": "Français", "es": "Español", "pt": "Português"}
 DEFAULT_LANGUAGE = "en"
 #: The cookie with the language that the reader has chosen.
 LANGUAGE_COOKIE = "authz_console_language"
 _MAXIMUM_HEADER_CHARACTERS = 200
+
+
+class Sentence(NamedTuple):
+    """A sentence of an operation, and the language that it is in."""
+
+    text: str
+    language: str
 
 
 class Texts:
@@ -34,6 +45,15 @@ class Texts:
         text = self._texts[key]
         return text.format_map(values) if values else text
 
+    def sentence(self, english: str) -> "Sentence":
+        """Return a sentence of an operation in this language; in English if there is none."""
+        for pattern, translations in _sentences():
+            found = pattern.fullmatch(english)
+            if found is not None:
+                translated = translations[self.language].format_map(found.groupdict())
+                return Sentence(translated, self.language)
+        return Sentence(english, DEFAULT_LANGUAGE)
+
     def find(self, key: str, default: str) -> str:
         """Return a text, or the default if there is none for a name of the API."""
         return self._texts.get(key, default)
@@ -51,6 +71,16 @@ def texts_in(language: str) -> Texts:
     source = folder.joinpath("messages", f"{language}.toml")
     texts = dict(_flatten(tomllib.loads(source.read_text("utf-8"))))
     return Texts(language, texts | _titles_in(language))
+
+
+@cache
+def _sentences() -> tuple[tuple[re.Pattern[str], Mapping[str, str]], ...]:
+    """Return a pattern of each English sentence with the sentence in every language."""
+    source = files(__package__).joinpath(_SENTENCES).read_text("utf-8")
+    return tuple(
+        (re.compile(_VALUE.sub(r"(?P<\1>.+?)", re.escape(each["en"])), re.DOTALL), each)
+        for each in tomllib.loads(source)["sentence"]
+    )
 
 
 def _titles_in(language: str) -> dict[str, str]:

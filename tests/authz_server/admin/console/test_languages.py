@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,8 +12,11 @@ from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.languages import LANGUAGES, choose_language, texts_in
 from authz_server.admin.console.views import SCREENS
 from authz_server.audit.events import EVENTS
+from authz_server.operations import explain, explain_token
 from authz_server.operations.approved_acts import OPERATIONS, ORDERS
+from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
 from authz_server.settings.approvals import APPROVED_ACTS, CONFIRMED_ACTS
+from authz_server.tokens.revocations import CutOffKind
 
 _FOLDER = Path(languages.__file__).parent
 _SERVER = _FOLDER.parent.parent
@@ -33,6 +37,36 @@ def test_every_language_has_every_text(language):
     for key in english.keys:
         assert sorted(_VALUES.findall(texts(key))) == sorted(_VALUES.findall(english(key))), key
         assert texts(key).strip(), key
+
+
+def _find_reasons() -> list[str]:
+    """Return the sentences of explanations, as the sources have them."""
+    paths = [Path(each.__file__) for each in (explain, explain_token)]
+    source = re.sub(r'"\n\s+f?"', "", "".join(path.read_text("utf-8") for path in paths))
+    kinds = [f"tokens of the {kind} {{subject}}" for kind in get_args(CutOffKind) if kind != "all"]
+    found = re.findall(r'_Finding\((?:cause|f?"[^"]+"), f?"([^"]+)"', source)
+    found += re.findall(r'(?<!")"((?:The|A) [^"]+\.)"', source)
+    assert len(found) > 20
+    return [
+        each.replace("{of_what}", of_what).replace("{of_scope}", of_scope)
+        for each in found
+        for of_what in ("all tokens", *kinds)
+        for of_scope in ("", " with the scope {scope}")
+    ]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_sentence_of_an_explanation_is_translated(language):
+    """With its values; one without a translation stays as it is."""
+    texts = texts_in(language)
+    for english in (*REMEDIES.values(), *TOKEN_REMEDIES.values(), *_find_reasons()):
+        number = iter(range(9))
+        text = re.sub(r"\{[^{}]*\}", lambda _, number=number: f"<{next(number)}.{{x}}>", english)
+        found = texts.sentence(text)
+        assert found.language == language, text
+        assert sorted(re.findall("<.*?>", found.text)) == re.findall("<.*?>", text)
+        assert (found.text == text) == (language == "en")
+    assert texts.sentence("Something else.") == ("Something else.", "en")
 
 
 def test_a_file_for_each_language():

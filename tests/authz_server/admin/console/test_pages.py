@@ -183,15 +183,16 @@ def test_the_screens_answer_their_questions(console):
 
 def test_stopped_clients_are_marked_in_every_list(console):
     """Also those of a stopped programme, in the matrix of an API as well."""
-    pages = ("/clients?q=treasury", "/apis/api?id=mapper")
+    client = console.site.new_client("Marked")["id"]
+    pages = (f"/clients?q={client}", "/apis/api?id=mapper")
     marked = '<span class="chip is-state-expired">stopped</span>'
     assert all(marked not in console.page(path) for path in pages)
-    body = {"name": "marked", "clients": ["treasury"]}
+    body = {"name": "marked", "clients": [client]}
     assert console.site.send("POST", "/programmes", json=body).status_code == 200
     stop = {"kind": "programme", "subject": "marked", "reason": "INC-17"}
     assert console.site.send("POST", "/stops", json=stop).status_code == 201
     assert all(marked in console.page(path) for path in pages)
-    (found,) = console.site.get("/clients?q=treasury").json["items"]
+    (found,) = console.site.get(f"/clients?q={client}").json["items"]
     assert found["stopped_by"] == "programme marked"
     lift = "/stops/programme/marked"
     assert (
