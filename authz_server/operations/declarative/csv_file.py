@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,14 +33,22 @@ _LISTS = (
 _TIMES = ("starts_at", "expires_at")
 _SCOPES = ("allowed_scopes", "default_scopes")
 COLUMNS = ("id", "name", *_TEXTS, *_LISTS, "token_lifetime_seconds", *_TIMES, "enabled", "secret")
+#: None of these is part of a scope, an id or another text of a list.
+_SEPARATORS = re.compile(r"[\s,;]+")
+#: The lines before the header: empty ones, and the one by which a spreadsheet names the delimiter.
+_EMPTY = r"(?:[ \t]*+\r?\n)*+"
+_HEADER = re.compile(
+    rf"(?P<lines>{_EMPTY}(?:sep=(?P<stated>[,;\t|])[ \t]*+\r?\n{_EMPTY})?)", re.IGNORECASE
+)
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
 def import_csv(path: Path) -> Imported:
-    """Return the clients of a CSV file; lists are separated by blanks.
+    """Return the clients of a CSV file; blanks, commas or semicolons separate the texts of a list.
 
     Args:
-        path: the file: UTF-8, with commas, semicolons or tabs.
+        path: the file: UTF-8, or UTF-16 with a byte order mark; with commas, semicolons or tabs, or
+            with what a first line such as ``sep=;`` names.
 
     Raises:
         InvalidChangeError: it is not CSV, has no column ``id``, or a value has another type; the
@@ -48,24 +57,34 @@ def import_csv(path: Path) -> Imported:
     """
     text = read_bounded(path)
     draft = Draft()
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    begin = _HEADER.match(text)
+    first, stated = (begin["lines"].count("\n"), begin["stated"]) if begin else (0, None)
+    text = text[begin.end() :] if begin else text
+    delimiter = stated or max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         names = [_column(each) for each in next(reader, [])]
-        _require_columns(names, path)
-        for name in names:
+        _require_columns(names, f"{path}:{first + 1}")
+        for name in filter(None, names):
             if name not in COLUMNS:
                 draft.note("the header", f"the column {name!r} does not carry over")
         for row in reader:
             if any(each.strip() for each in row):
-                place = f"{path}:{reader.line_num}"
-                if len(row) > len(names):
-                    raise InvalidChangeError(f"{place}: it has more fields than the header")
+                place = f"{path}:{first + reader.line_num}"
+                _require_named(names, row, place)
                 _add_client(draft, dict(zip(names, row, strict=False)), place)
     except csv.Error as error:
-        raise InvalidChangeError(f"{path}:{reader.line_num}: it is not CSV: {error}") from error
+        place = f"{path}:{first + reader.line_num}"
+        raise InvalidChangeError(f"{place}: it is not CSV: {error}") from error
     return draft.finish()
+
+
+def _require_named(names: list[str], row: list[str], place: str) -> None:
+    """Refuse a row with a value in no column, or in one without a name."""
+    if any(each.strip() for each in row[len(names) :]):
+        raise InvalidChangeError(f"{place}: it has more fields than the header")
+    if any(each.strip() and not name for name, each in zip(names, row, strict=False)):
+        raise InvalidChangeError(f"{place}: it has a field in a column without a name")
 
 
 def _column(name: str) -> str:
@@ -73,12 +92,12 @@ def _column(name: str) -> str:
     return _SYNONYMS.get(plain, plain)
 
 
-def _require_columns(names: list[str], path: Path) -> None:
+def _require_columns(names: list[str], place: str) -> None:
     if "id" not in names:
-        raise InvalidChangeError(f"{path}:1: the header has no column id")
+        raise InvalidChangeError(f"{place}: the header has no column id")
     for name in names:
         if names.count(name) > 1 and name in COLUMNS:
-            raise InvalidChangeError(f"{path}:1: two columns are {name}")
+            raise InvalidChangeError(f"{place}: two columns are {name}")
 
 
 def _add_client(draft: Draft, row: Mapping[str, str], place: str) -> None:
@@ -105,10 +124,11 @@ def _add_client(draft: Draft, row: Mapping[str, str], place: str) -> None:
 
 
 def _list(draft: Draft, client_id: str, name: str, value: str) -> list[str]:
+    texts = [each for each in _SEPARATORS.split(value) if each]
     if name not in _SCOPES:
-        return value.split()
+        return texts
     found: list[str] = []
-    for spelling in value.split():
+    for spelling in texts:
         scope = spelling if spelling.endswith("/*") else draft.scope_name(client_id, spelling)
         if scope is None:
             continue

@@ -4,16 +4,23 @@ A client of this server has a service account in Keycloak. The report names ever
 and mapper that has no counterpart.
 """
 
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from msgspec import Meta
 
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.declarative.imported import Draft, Imported
 from authz_server.operations.declarative.parsing import parse_json, read_bounded
+from authz_server.settings import LONGEST_LIFETIME_SECONDS
+from keys.errors import KeysError
+from keys.jose.jwk import public_jwk
+from keys.jose.signatures import PublicKey
 
 #: Clients that every realm has.
 _OF_KEYCLOAK = frozenset(
@@ -59,6 +66,7 @@ _KNOWN_ATTRIBUTES = frozenset(
         "dpop.bound.access.tokens",
         "jwks.string",
         "jwks.url",
+        "jwt.credential.certificate",
         "realm_client",
         "tls.client.certificate.bound.access.tokens",
         "token.endpoint.auth.signing.alg",
@@ -88,17 +96,17 @@ class _Client(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     client_id: Annotated[str, Meta(max_length=1_000)]
     name: str | None = None
     description: str | None = None
-    enabled: bool = True
+    enabled: bool | None = True
     protocol: str | None = "openid-connect"
     client_authenticator_type: str | None = "client-secret"
     secret: str | None = None
-    bearer_only: bool = False
-    public_client: bool = False
-    service_accounts_enabled: bool = False
-    standard_flow_enabled: bool = False
-    implicit_flow_enabled: bool = False
-    direct_access_grants_enabled: bool = False
-    full_scope_allowed: bool = False
+    bearer_only: bool | None = False
+    public_client: bool | None = False
+    service_accounts_enabled: bool | None = False
+    standard_flow_enabled: bool | None = False
+    implicit_flow_enabled: bool | None = False
+    direct_access_grants_enabled: bool | None = False
+    full_scope_allowed: bool | None = False
     redirect_uris: _Texts | None = ()
     web_origins: _Texts | None = ()
     attributes: dict[str, Any] | None = {}
@@ -127,11 +135,19 @@ class _Realm(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def import_keycloak(path: Path) -> Imported:
     """Return the confidential clients of a realm's export, and the scopes that they name.
 
+    Args:
+        path: the export of a realm, or of one client.
+
     Raises:
-        InvalidChangeError: the file is not the export of a realm.
+        InvalidChangeError: the file is neither.
         OSError: it cannot be read.
     """
     value = parse_json(read_bounded(path), str(path))
+    if isinstance(value, list):
+        problem = "it is a list, as of several realms: export each to a file"
+        raise InvalidChangeError(f"{path}: it is not a realm of Keycloak: {problem}")
+    if isinstance(value, dict) and "clientId" in value:
+        value = {"clients": [value]}
     try:
         realm = msgspec.convert(value, _Realm)
     except msgspec.ValidationError as error:
@@ -184,7 +200,7 @@ def _add_client(draft: Draft, client: _Client, scopes: Mapping[str, _Scope]) -> 
         "allowed_scopes": [*default, *optional],
         "default_scopes": default,
     }
-    if not client.enabled:
+    if client.enabled is False:
         members["enabled"] = False
     members |= _lifetime(draft, client.client_id, attributes)
     if properties := _properties(draft, client.client_id, attributes, method):
@@ -245,7 +261,8 @@ def _scope_members(draft: Draft, name: str, scope: _Scope | None) -> dict[str, A
 
 def _lifetime(draft: Draft, client_id: str, attributes: Mapping[str, Any]) -> dict[str, int]:
     lifetime = str(attributes.get("access.token.lifespan") or "")
-    if lifetime.isascii() and lifetime.isdigit() and len(lifetime) <= 9:  # noqa: PLR2004 - enough
+    is_number = lifetime.isascii() and lifetime.isdigit() and len(lifetime) <= 9  # noqa: PLR2004 - enough
+    if is_number and 1 <= int(lifetime) <= LONGEST_LIFETIME_SECONDS:
         return {"token_lifetime_seconds": int(lifetime)}
     if lifetime:
         draft.note(client_id, f"its lifetime of tokens does not carry over: {lifetime:.50}")
@@ -260,6 +277,10 @@ def _properties(
         properties["jwks_uri"] = attributes["jwks.url"]
     elif attributes.get("use.jwks.string") == "true" and attributes.get("jwks.string"):
         properties["jwks"] = _keys(draft, client_id, attributes["jwks.string"])
+    elif method == "private_key_jwt" and attributes.get("jwt.credential.certificate"):
+        properties["jwks"] = _certified_key(
+            draft, client_id, attributes["jwt.credential.certificate"]
+        )
     elif method == "private_key_jwt":
         draft.note(client_id, "its key is not in the export as a JWK set: add jwks or jwks_uri")
     if attributes.get("token.endpoint.auth.signing.alg"):
@@ -288,6 +309,16 @@ def _keys(draft: Draft, client_id: str, text: object) -> Any:  # noqa: ANN401 - 
         return parse_json(str(text), "jwks.string")
     except InvalidChangeError:
         draft.note(client_id, "its jwks.string is not JSON: add jwks or jwks_uri")
+        return None
+
+
+def _certified_key(draft: Draft, client_id: str, text: object) -> Any:  # noqa: ANN401 - any JSON
+    """Return the key of a certificate, without an id: Keycloak's is not in the export."""
+    try:
+        key = load_der_x509_certificate(b64decode("".join(str(text).split()))).public_key()
+        return {"keys": [dict(public_jwk(cast("PublicKey", key)))]}
+    except (ValueError, TypeError, KeysError, UnsupportedAlgorithm, InvalidVersion):
+        draft.note(client_id, "its certificate cannot be read: add jwks or jwks_uri")
         return None
 
 

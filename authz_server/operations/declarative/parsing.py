@@ -4,6 +4,7 @@ import json
 import math
 import re
 import tomllib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, time
@@ -29,15 +30,17 @@ def read_bounded(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        InvalidChangeError: it has more than 32 MiB, or is not UTF-8.
+        InvalidChangeError: it has more than 32 MiB, or is neither UTF-8 nor UTF-16 with a byte
+            order mark, as spreadsheets write it.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
         content = file.read(MAXIMUM_FILE_BYTES + 1)
     if len(content) > MAXIMUM_FILE_BYTES:
         raise InvalidChangeError(f"{path}: it has more than {MAXIMUM_FILE_BYTES >> 20} MiB")
+    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8"
     try:
-        return content.decode().removeprefix(_BYTE_ORDER_MARK)
+        return content.decode(encoding).removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InvalidChangeError(f"{path}:{line}: it is not UTF-8 text") from error

@@ -1,10 +1,12 @@
 import json
 import tomllib
+from base64 import b64encode
 
 import pytest
 from click.testing import CliRunner
 
 from authz_server.cli.root import main
+from support.client_certificates import self_signed
 
 #: A client as Keycloak 26 exports it, with the members that every client has.
 KEYCLOAK_CLIENT = {
@@ -238,7 +240,7 @@ def test_a_file_that_is_no_realm_is_refused(tmp_path, text, message):
     assert "Something unexpected" not in result.stderr
 
 
-@pytest.mark.parametrize("lifespan", ["-1", ["300"], "5 minutes"])
+@pytest.mark.parametrize("lifespan", ["-1", ["300"], "5 minutes", "0", "3601", "86400"])
 def test_a_lifetime_that_is_lost_is_reported(tmp_path, lifespan):
     """The operator learns that its tokens now live as long as the others."""
     client = KEYCLOAK_CLIENT | {"attributes": {"access.token.lifespan": lifespan}}
@@ -246,6 +248,58 @@ def test_a_lifetime_that_is_lost_is_reported(tmp_path, lifespan):
     result = run("keycloak", tmp_path / "realm.json")
     assert "ministry: its lifetime of tokens does not carry over" in result.stderr
     assert "token_lifetime_seconds" not in result.stdout
+
+
+def test_one_client_of_the_console_of_keycloak_becomes_a_file(stocked, tmp_path):
+    """Its export is not that of a realm, and members without a value are null there."""
+    absent = ("fullScopeAllowed", "bearerOnly", "implicitFlowEnabled")
+    client = KEYCLOAK_CLIENT | dict.fromkeys(absent) | {"optionalClientScopes": []}
+    (tmp_path / "client.json").write_text(json.dumps(client))
+    result = run("keycloak", tmp_path / "client.json", "--output", tmp_path / "made.toml")
+    assert result.exit_code == 0, result.output
+    stocked.must("apply", tmp_path / "made.toml", "--yes", "--secret-directory", tmp_path)
+    assert stocked.json("client", "show", "ministry")["token_lifetime_seconds"] == 300
+    (tmp_path / "all.json").write_text(json.dumps([{"clients": [client]}]))
+    refused = run("keycloak", tmp_path / "all.json")
+    assert "as of several realms" in refused.stderr
+
+
+def test_the_certificate_of_a_client_gives_its_key(tmp_path):
+    """As Keycloak keeps it; another text is reported."""
+    held = self_signed()
+    text = b64encode(held.der).decode()
+    clients = [
+        KEYED | {"clientId": name, "attributes": {"jwt.credential.certificate": value}}
+        for name, value in (("certified", text), ("folded", text[:64] + "\n" + text[64:]))
+    ]
+    clients.append(KEYED | {"clientId": "odd", "attributes": {"jwt.credential.certificate": "x"}})
+    (tmp_path / "realm.json").write_text(json.dumps({"clients": clients}))
+    result = run("keycloak", tmp_path / "realm.json")
+    made = tomllib.loads(result.stdout)["clients"]
+    key = held.jwk(with_certificate=False)
+    for name in ("certified", "folded"):
+        assert made[name]["properties"]["jwks"] == {"keys": [key]}
+        assert f"{name}: attributes" not in result.stderr
+    assert "odd: its certificate cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("first", ["", "sep=;\r\n", "\r\n\r\n"])
+def test_a_file_of_a_spreadsheet_becomes_a_file(tmp_path, encoding, first):
+    """Its encodings, its line that names the delimiter, and columns that it adds."""
+    lines = (
+        "client_id;client_name;organization;scope;;\r\n"
+        'partner;"شريك ""الدفع""";وزارة;mapper/link,mapper/resolve;;\r\n'
+        'other;Other;;"mapper/link\nmapper/resolve";;;;\r\n'
+    )
+    (tmp_path / "clients.csv").write_bytes((first + lines).encode(encoding))
+    result = run("csv", tmp_path / "clients.csv")
+    assert "the header" not in result.stderr
+    made = tomllib.loads(result.stdout)["clients"]
+    assert made["partner"]["name"] == 'شريك "الدفع"'
+    assert made["partner"]["organisation"] == "وزارة"
+    for each in made.values():
+        assert each["allowed_scopes"] == ["mapper/link", "mapper/resolve"]
 
 
 def test_a_name_of_several_lines_is_reported_and_not_kept(tmp_path):
@@ -291,6 +345,9 @@ def test_clients_of_a_csv_file_become_a_file(stocked, tmp_path):
         ("name\nx\n", "clients.csv:1: the header has no column id"),
         ("id,client_id\n", "clients.csv:1: two columns are id"),
         ("id,name\nabc,d,e\n", "clients.csv:2: it has more fields than the header"),
+        ("sep=|\n\nid|name\nabc|d|e\n", "clients.csv:4: it has more fields than the header"),
+        ("id,,name\nabc,d,e\n", "clients.csv:2: it has a field in a column without a name"),
+        ("\n\nname\n", "clients.csv:3: the header has no column id"),
         ("id,enabled\nabc,perhaps\n", "clients.csv:2: enabled: use true or false"),
         ("id,expires_at\nabc,soon\n", "clients.csv:2: expires_at: use a time"),
         ("id,expires_at\nabc,0001-01-01T00:00:00+23:00\n", "clients.csv:2: expires_at: use a time"),
