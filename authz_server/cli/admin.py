@@ -1,5 +1,7 @@
 """``admin``: prepare the admin API."""
 
+from textwrap import wrap
+
 import click
 
 from authz_server.cli.commands import Command, Commands, add_all
@@ -10,7 +12,8 @@ from authz_server.operations.admin_api import ADMIN_SCOPES, register_admin_api
 _NEXT_STEPS = """\
 A caller is a client with some of its scopes. The first one, for example:
 
-  authz-server client create console --name "Admin client" {scopes}
+  authz-server client create console --name "Admin client" \\
+      {scopes}
 
 It asks for a token with the resource {identifier} and sends it to {url}/admin/v1.
 
@@ -40,6 +43,7 @@ def init(invocation: Invocation, as_json: bool) -> None:
     if not settings.admin.enabled:
         echo_status("The admin API is off: set enabled = true in [admin], and reload the server.")
     scopes = " ".join(f"--scope {name}" for name, risk, _ in ADMIN_SCOPES if risk == "read")
+    scopes = " \\\n      ".join(wrap(scopes, 68, break_on_hyphens=False))
     echo_status(
         _NEXT_STEPS.format(scopes=scopes, identifier=registered.identifier, url=settings.admin.url)
     )

@@ -6,6 +6,8 @@ import click
 
 from authz_server.cli.invocation import Invocation
 
+#: The reason why tokens and refusals are not known.
+NO_FILE = "There is no file of audit records here (audit.destination)."
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 files_option = click.option(
     "--file",

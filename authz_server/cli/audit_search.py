@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from authz_server.cli.audit_files import files_option, require_files_here
+from authz_server.cli.audit_files import NO_FILE, files_option, require_files_here
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_json, print_rows
@@ -91,7 +91,7 @@ def search(
     if rows:
         print_rows(rows, _COLUMNS, as_json=False)
     more = " There are older ones: use --until or --limit." if found.more else ""
-    where = "" if found.files else " There is no file of audit records: changes only."
+    where = "" if found.files else f" Changes only. {NO_FILE}"
     echo_status(f"{len(rows)} records.{more}{where}")
 
 

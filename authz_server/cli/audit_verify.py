@@ -9,7 +9,7 @@ import click
 from authz_server.audit.block_check import BlockResult
 from authz_server.audit.findings import Finding
 from authz_server.audit.line_check import LineResult
-from authz_server.cli.audit_files import FILE, require_files_here
+from authz_server.cli.audit_files import FILE, NO_FILE, require_files_here
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_json
@@ -58,7 +58,7 @@ def verify(
 
 def _verify_lines(found: AuditVerification) -> Iterator[str]:
     if found.lines is None:
-        yield "There is no file of audit records here."
+        yield NO_FILE
     else:
         yield from _file_lines(found.lines, len(found.files))
     if found.stored is not None:

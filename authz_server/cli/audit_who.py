@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from authz_server.cli.audit_files import files_option, require_files_here
+from authz_server.cli.audit_files import NO_FILE, files_option, require_files_here
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json
@@ -47,7 +47,7 @@ def who(
 
 def _who_lines(found: WhoAnswer) -> Iterator[str]:
     yield f"{', '.join(found.scopes)} at {timestamp(found.at)}"
-    yield f"Could: {len(found.could)} clients"
+    yield f"Clients that could: {len(found.could)}"
     for grant in found.could:
         since = f" since {timestamp(grant.granted_at)}" if grant.granted_at else ""
         by = f" by {grant.granted_by}" if grant.granted_by else ""
@@ -55,9 +55,9 @@ def _who_lines(found: WhoAnswer) -> Iterator[str]:
     for client_id in found.unknown:
         yield shown(f"  {client_id}: not known, since older records were purged")
     if not found.files:
-        yield "Did: not known. There is no file of audit records here."
+        yield f"Clients that had a token: not known. {NO_FILE}"
         return
-    yield f"Had a token: {len(found.held)} clients"
+    yield f"Clients that had a token: {len(found.held)}"
     for each in found.held:
         revoked = f", {each.revoked} revoked" if each.revoked else ""
         yield shown(

@@ -10,7 +10,7 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.errors import format_error
 from authz_server.cli.invocation import DEFAULT_CONFIG, Invocation, pass_invocation
-from authz_server.cli.output import echo_status, json_option, print_json
+from authz_server.cli.output import echo_lines, echo_status, json_option, print_json
 from authz_server.cli.proxies import ask_for_proxies, check_proxies, is_at_terminal
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.installation import Installation, install
@@ -122,7 +122,7 @@ def init(
     else:
         for step in done.steps:
             click.echo(f"  {'made  ' if step.made else 'exists'}  {step.what}")
-        click.echo(_next_steps(config, catalogue))
+        echo_lines(_next_steps(config, catalogue).split("\n"))
     if done.differences:
         raise click.ClickException(_kept(config, done.differences))
 
@@ -153,7 +153,7 @@ def _next_steps(config: Path, catalogue: str | None) -> str:
     place = "" if config == Path(DEFAULT_CONFIG) else f" --config {config}"
     commands = [
         "serve",
-        "resource-server create --name Mapper --identifier URI --scope 'mapper/*'",
+        "resource-server create --name Mapper --identifier URI \\\n      --scope 'mapper/*'",
         "client create --name Ministry --scope mapper/link",
     ]
     if catalogue is None:

@@ -97,7 +97,9 @@ class Invocation:
         """Print a warning to standard error, once in a run."""
         if sentence not in self._warnings:
             self._warnings.add(sentence)
-            click.echo(sentence, err=True)
+            from authz_server.cli.output import echo_status
+
+            echo_status(sentence)
 
     def settings(self) -> Settings:
         """Return the settings; SettingsError if they cannot be used."""

@@ -91,9 +91,9 @@ def echo_lines(lines: Iterable[str], *, err: bool = False) -> None:
         click.echo(line, err=err)
 
 
-def echo_status(sentence: str) -> None:
-    """Print a sentence to standard error, so that standard output has only JSON."""
-    click.echo(sentence, err=True)
+def echo_status(text: str) -> None:
+    """Print sentences to standard error, so that standard output has only JSON."""
+    echo_lines(text.split("\n"), err=True)
 
 
 def print_change(
@@ -107,6 +107,6 @@ def print_change(
     if as_json:
         print_json(record)
         return
-    click.echo(sentence)
+    echo_lines([sentence])
     if show is not None:
         show()

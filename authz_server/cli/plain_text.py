@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
 
 def shown(text: str) -> str:
     """Return a text without characters that a terminal acts on."""
@@ -14,6 +16,12 @@ def timestamp(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def span(seconds: int) -> str:
+    """Return a number of seconds in the largest unit that divides it, such as ``7 d``."""
+    size, unit = next(each for each in _UNITS if seconds % each[0] == 0)
+    return f"{seconds // size} {unit}"
 
 
 def plain_value(value: object) -> object:

@@ -9,7 +9,13 @@ import click
 
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
-from authz_server.cli.output import echo_status, json_option, print_json, print_record
+from authz_server.cli.output import (
+    echo_lines,
+    echo_status,
+    json_option,
+    print_json,
+    print_record,
+)
 from authz_server.cli.secret import Noun
 from authz_server.cli.secret_files import print_secret
 from authz_server.cli.values import PROPERTY
@@ -207,7 +213,7 @@ def _switch(noun: Noun, *, enabled: bool) -> click.Command:
             sentence += " Its tokens issued until now are revoked."
         elif is_client:
             sentence += f" {_TOKENS[enabled]}"
-        click.echo(sentence)
+        echo_lines([sentence])
 
     if is_client:
         option = click.Option(

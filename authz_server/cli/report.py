@@ -35,10 +35,11 @@ def least_privilege(invocation: Invocation, days: int, as_json: bool) -> None:
     if as_json:
         print_json(as_record(found))
         return
-    click.echo(
-        f"Since {timestamp(found.since)}; the use of scopes is known since "
-        f"{timestamp(found.observed_since) or 'never'}."
+    observed = timestamp(found.observed_since)
+    use = (
+        f"the use of scopes is known since {observed}" if observed else "no use of scopes is known"
     )
+    click.echo(f"Since {timestamp(found.since)}; {use}.")
     _section(
         "Scopes that are not used",
         found.unused_scopes,

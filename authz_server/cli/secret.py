@@ -13,7 +13,7 @@ from authz_server.assembly import Services
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_rows
-from authz_server.cli.plain_text import timestamp
+from authz_server.cli.plain_text import span, timestamp
 from authz_server.cli.secret_files import (
     print_secret,
     read_secret,
@@ -218,7 +218,7 @@ def _rotate(noun: Noun) -> click.Command:
 def _describe_end(secret: SecretView) -> str:
     ends = [f"at {timestamp(secret.ends_at)}"] if secret.ends_at else []
     if seconds := secret.ends_when_unused_seconds:
-        ends.append(f"when it has not been used for {timedelta(seconds=seconds)}")
+        ends.append(f"when it has not been used for {span(seconds)}")
     return " or ".join(ends)
 
 

@@ -4,6 +4,7 @@ from typing import get_args
 
 import click
 
+from authz_server.cli.audit_files import NO_FILE
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_change, print_rows
@@ -76,7 +77,7 @@ def _lines_of(planned: BlastRadius) -> list[str]:
         f"Resource servers: {', '.join(planned.resource_servers) or 'none'}.",
     ]
     if planned.in_force is None:
-        lines.append("Tokens in force: unknown. There is no file of the audit records here.")
+        lines.append(f"Tokens in force: unknown. {NO_FILE}")
     else:
         since = timestamp(planned.in_force_since) or "now"
         bound = "" if planned.complete else f", by records that begin at {since}"

@@ -135,7 +135,7 @@ class InstallationOptions:
             return DATABASE_PASSWORD if has_password else ""
         if has_password:
             raise InvalidChangeError(
-                "The password stands in --database-url and in --database-password-file: "
+                "The password is in --database-url and in --database-password-file: "
                 "leave it out of the URL."
             )
         if self._url().is_sqlite:

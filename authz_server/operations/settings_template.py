@@ -6,36 +6,38 @@ _TEMPLATE = """\
 # Settings of authz-server. Every key and its default: docs/configuration.md.
 # Relative paths are relative to this file's folder.
 
-# Stands in every token, letter by letter; clients and resource servers compare it.
+# The public https URL, which every token contains; clients and resource servers compare it exactly.
 issuer = {issuer}
 
-# "production" refuses what is for trying out only.
+# "production" refuses settings that are for trials only.
 environment = {environment}
 
 [server]
 host = {host}
 port = {port}
 health_port = {health_port}
-# The path under which a proxy in front publishes the server, where it keeps that path.
+# The path of the issuer, if the proxy in front keeps it; empty if the proxy strips it.
 mount_prefix = {mount_prefix}
-# The proxies whose X-Forwarded-For is believed. Where a proxy in front is not named, all clients
+# The proxies whose X-Forwarded-For is trusted. If a proxy in front is missing here, all clients
 # share its address in records and throttling.
 trusted_proxies = {trusted_proxies}
 
 [database]
-# For PostgreSQL: postgresql://user@host/name; the password stands in a file of its own.
+# For PostgreSQL: postgresql://user@host/name; the password is in a file of its own.
 url = {database_url}
 {database_password}
 
 [clients]
-# Without this file no client secret can be checked: keep a copy apart from the database's.
+# Without this file no client secret can be verified: keep a copy, apart from the database's.
 secret_pepper = {{ file = "secrets/pepper" }}
 
 [keys]
-# Without this file no token can be signed: keep a copy apart from the database's.
+# Without this file no token can be signed: keep a copy, apart from the database's.
 key_encryption_key = {{ file = "secrets/key-encryption-key" }}
 
 [audit]
+# "stderr", "stdout" or a file. `authz-server audit` and the console find tokens and refusals in a
+# file only.
 destination = {audit_destination}
 """
 

@@ -280,7 +280,8 @@ def get_ring(rings: tuple[RingSnapshot, ...], name: str) -> RingSnapshot:
     for ring in rings:
         if ring.name == name:
             return ring
-    raise OrderRefusedError(f"there is no ring {name!r}")
+    known = ", ".join(ring.name for ring in rings) or "none"
+    raise OrderRefusedError(f"there is no ring {name!r}; the rings are: {known}")
 
 
 def _with_version(view: BackendView | None, made: Version | None) -> BackendView | None:

@@ -73,7 +73,7 @@ def _shown() -> dict[str, str]:
 
 
 def _keep_serving(issuer: str, mapper_url: str) -> None:
-    click.echo(f"The server goes on at {issuer}, the mapper API at {mapper_url}; Ctrl-C ends both.")
+    click.echo(f"The server runs at {issuer}, the mapper API at {mapper_url}; Ctrl-C ends both.")
     with suppress(KeyboardInterrupt):
         while True:
             signal.pause()

@@ -27,6 +27,6 @@ def destroy(  # noqa: PLR0913, PLR0917 - one for each option
 
     The backend deletes those of RING that are older than every key in use.
     """
-    question = "" if yes else f"Delete old private keys of the ring {ring} for good?"
+    question = "" if yes else f"Delete old private keys of the ring {ring} permanently?"
     order = Destroy(ring, reason)
     carry_out(invocation, order, dry_run=dry_run, as_json=as_json, question=question)

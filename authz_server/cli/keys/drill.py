@@ -57,7 +57,7 @@ def _lines(drill: Drill) -> Iterator[str]:
     revoked = drill.expected.revoked_after_seconds
     everywhere = drill.expected.every_node_refuses_after_seconds
     obedient = drill.expected.obedient_verifiers_refuse_after_seconds
-    yield "  To be expected from the order on:"
+    yield "  Expected times after the order:"
     yield f"    {revoked:.2f} s until the key is revoked"
     yield f"    {everywhere:.2f} s until every node signs with the standby and refuses the old key"
     yield f"    {obedient:.2f} s until verifiers that obey max-age refuse; others often after 24 h"

@@ -108,7 +108,7 @@ def _impact_lines(impact: AffectedTokens) -> Iterator[str]:
     yield from _token_lines(impact)
     refused = impact.introspection_refuses_within_seconds
     yield f"Introspection on every node refuses it within {refused} s."
-    yield "Verifiers that never ask go on accepting it, forgeries too, until they fetch the JWKS:"
+    yield "Verifiers without introspection accept it, and forged tokens, until they fetch the JWKS:"
     obeyed = impact.jwks_maximum_age_seconds
     yield f"  at most {obeyed} s where they obey its max-age, often 24 h where they do not."
 

@@ -41,7 +41,7 @@ def rotate(  # noqa: PLR0913, PLR0917 - one for each option
     if is_lost:
         invocation.require_here("--key-encryption-key-lost")
     name = ring or find_default_ring(invocation)
-    question = "" if yes else f"Have a new key made for the ring {name}?"
+    question = "" if yes else f"Rotate the ring {name}?"
     carry_out(
         invocation,
         Rotate(name, reason),

@@ -325,7 +325,7 @@ def _add_entries(
     for name, value in entries.items():
         if (other := declaration.sources.get((section, name))) is not None:
             raise InvalidChangeError(
-                f"{source.place(section, name)}: the {_NOUNS[section]} stands in {other.name} too"
+                f"{source.place(section, name)}: the {_NOUNS[section]} is in {other.name} too"
             )
         entry = _converted(value, struct, _within(source, section, name))
         _require_instants(entry, source, section, name)

@@ -27,7 +27,7 @@ from keys.signing_key import RingSnapshot, SigningKey
 
 PURPOSE = "drill"
 #: The steps before a real revocation takes effect.
-_BEFORE_IN_FORCE = frozenset({"read the rings", "plan", "write, and take back"})
+_BEFORE_IN_FORCE = frozenset({"read the rings", "plan", "write, and roll back"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class _Rehearsal:
         place = find_place(self._ring.backend_uri)
         if place is not None and place.scheme == "transit":
             self.attempt("the right to fence", lambda: self.fence(place))
-        self.attempt("write, and take back", self.write)
+        self.attempt("write, and roll back", self.write)
         self.doubts.extend(_doubts(self._context, self._ring))
 
     def attempt(self, name: str, act: Callable[[], str]) -> None:
@@ -198,7 +198,7 @@ class _Rehearsal:
             raise StoreUnavailable(f"the database cannot be written: {error}") from error
         if not written:
             raise StoreUnavailable("the ring was changed meanwhile; repeat the drill")
-        return "taken back"
+        return "rolled back"
 
 
 def _doubts_of(plan: Plan) -> Iterator[str]:

@@ -8,7 +8,7 @@ from authz_server.operations.admin_api import ADMIN_SCOPES
 
 def test_the_admin_api_is_registered_once(stocked):
     """With its scopes; the printed command makes a first caller."""
-    printed = stocked.run("admin", "init").stderr
+    printed = stocked.run("admin", "init").stderr.replace("\\\n", "")
     server = stocked.json("resource-server", "show", "authz-server-admin")
     assert server["identifier"] == "urn:authz-server:admin"
     assert sorted(server["scopes"]) == sorted(name for name, _, _ in ADMIN_SCOPES)

@@ -225,8 +225,8 @@ def test_who_could_and_who_did(site):
     assert [each["client_id"] for each in stopped["could"]] == ["later", "ministry"]
     cli.must("client", "disable", "later")
     text = cli.must("audit", "who", "--scope", "mapper/link", "--at", "now")
-    assert "Could: 0 clients" in text
-    assert "Had a token: 1 clients" in text
+    assert "Clients that could: 0" in text
+    assert "Clients that had a token: 1" in text
     assert cli.json("audit", "who", "--scope", "mapper/link", "--at", at)["could"] == found["could"]
 
 

@@ -9,7 +9,7 @@ from support.terminal import COLUMNS, Terminal
 ORDERS = {
     "revoke": (("revoke", "es256", "--reason", "leak"), "Revoke the key ", "lives after"),
     "taint": (("taint", "es256", "--reason", "doubt"), "Stop the key ", "lives after"),
-    "rotate": (("rotate", "es256"), "Have a new key made", "readers|reader of the JWKS"),
+    "rotate": (("rotate", "es256"), "Rotate the ring es256", "readers|reader of the JWKS"),
 }
 
 
@@ -71,12 +71,22 @@ def test_without_a_terminal_nothing_is_asked(keyed, command):
     assert keys(keyed) != before
 
 
+@pytest.mark.parametrize("act", ["disable", "enable"])
+def test_sentences_fit_the_terminal(served, act):
+    """A long sentence is folded at 80 columns between words."""
+    with Terminal("--config", served.config, "client", act, "payer", whole=True) as terminal:
+        status, shown = terminal.end()
+    assert status == 0
+    assert max(map(len, shown.splitlines())) <= COLUMNS
+    assert f"The client payer is {act}d." in shown
+
+
 def test_deleting_private_keys_is_asked_for(keyed):
     """Case S262."""
     keyed.must("keys", "revoke", "es256", "--reason", "leak")
     destroy = ("--config", keyed.config, "keys", "destroy", "es256", "--reason", "purge")
     with Terminal(*destroy) as terminal:
-        terminal.until("for good?")
+        terminal.until("permanently?")
         terminal.answer("n")
         assert terminal.end() == (1, "")
     with Terminal(*destroy, "--yes") as terminal:
@@ -110,7 +120,7 @@ def test_the_last_secret_of_a_resource_server_is_asked_for_unless_answered(stock
     (secret,) = stocked.json("resource-server", "secret", "list", "mapper")
     end = ("--config", stocked.config, "resource-server", "secret", "end", "mapper", secret["id"])
     with Terminal(*end) as terminal:
-        assert "its introspection is refused" in terminal.until("last secret?")
+        assert "its introspection is refused" in " ".join(terminal.until("last secret?").split())
         terminal.answer("n")
         assert terminal.end() == (1, "")
     with Terminal(*end, "--yes") as terminal:

@@ -25,7 +25,7 @@ def test_a_drill_changes_nothing(cli):
     (record,) = cli.json("keys", "drill")
     assert content(cli) == before
     assert [step["step"] for step in record["steps"]] == [
-        *("read the rings", "plan", "the standby signs", "write, and take back"),
+        *("read the rings", "plan", "the standby signs", "write, and roll back"),
     ]
     assert all(step["works"] for step in record["steps"])
     assert record["would_fail"] == []
@@ -84,4 +84,4 @@ def test_a_vault_that_is_away_is_what_would_fail(cli, installation):
     result = cli.run("keys", "drill")
     assert result.exit_code == 1
     assert "WOULD FAIL  the standby signs" in result.stdout
-    assert "ok          write, and take back" in result.stdout
+    assert "ok          write, and roll back" in result.stdout

@@ -42,7 +42,7 @@ def test_rotation_adds_a_secret_and_plans_the_end_of_the_others(stocked, noun, t
     )
     assert path.stat().st_mode & 0o777 == 0o600
     assert f"The secret {old['id']} ends at " in text
-    assert "or when it has not been used for 12:00:00." in text
+    assert "or when it has not been used for 12 h." in text
 
 
 def test_rotation_needs_an_end_of_the_old_secrets(stocked, noun):

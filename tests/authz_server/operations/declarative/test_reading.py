@@ -107,7 +107,7 @@ def test_an_entry_stands_in_one_file_alone(tmp_path):
     """The refusal names both files."""
     for name in ("a.toml", "b.toml"):
         (tmp_path / name).write_text(CLIENT)
-    with pytest.raises(InvalidChangeError, match=r"b\.toml:1: .*stands in .*a\.toml too"):
+    with pytest.raises(InvalidChangeError, match=r"b\.toml:1: .*is in .*a\.toml too"):
         read_declaration([tmp_path / "a.toml", tmp_path / "b.toml"])
 
 
