@@ -18,13 +18,17 @@ MINIMUM_IMPORTED_BYTES = 8
 MAXIMUM_IMPORTED_BYTES = 1_024
 #: Its secrets sign assertions, so that the server has to know them.
 CLIENT_SECRET_JWT = "client_secret_jwt"  # noqa: S105 - a method, not a secret
-#: The built-in methods of clients that have no secret.
-METHODS_WITHOUT_SECRET = frozenset(
-    {"private_key_jwt", "self_signed_tls_client_auth", "tls_client_auth"}
-)
 
 # RFC 9106, 4, second recommended option: 64 MiB, three passes.
 _argon2 = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
+
+
+def is_secret_method(method: str) -> bool:
+    """Return whether a client authentication method, or a registration for it, needs a secret.
+
+    Methods of plugins have credentials of their own.
+    """
+    return method.startswith("client_secret")
 
 
 def generate_secret() -> str:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from authz_server.assembly import Services
 from authz_server.clients.models import Client, ClientSecret, Kind, is_live
 from authz_server.clients.secret_changes import PreparedSecret
-from authz_server.clients.secrets import METHODS_WITHOUT_SECRET
+from authz_server.clients.secrets import is_secret_method
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_organisation, find_owners, find_secret_acts
 from authz_server.operations.client_views import SecretView, describe_secret
@@ -52,8 +52,7 @@ def add_initial_secret(  # noqa: PLR0913 - which, for whom, by whom
     """
     client = services.clients.get_client(session, client_id)
     is_made = imported is not None or prepared is not None
-    has_no_use = client.authentication_method in METHODS_WITHOUT_SECRET and not is_made
-    if not wanted or has_no_use:
+    if not wanted or not (is_made or is_secret_method(client.authentication_method)):
         return None
     secret, generated = services.clients.add_secret(
         session, client_id, actor=actor, imported_secret=imported, prepared=prepared

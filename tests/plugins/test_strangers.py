@@ -82,8 +82,10 @@ class Site:
         create = ["client", "create", "--scope", "mapper/link", "--config", str(self.config)]
         made = self.command(*create, "--json", "--name=P", "--grant-type", GRANT_TYPE, "payer")
         self.secret = json.loads(made)["secret"]
-        method = ["--authentication-method", "x_api_key", "--no-secret"]
-        self.command(*create, "--name=K", *method, "payer-by-key")
+        method = ["--authentication-method", "x_api_key"]
+        keyed = self.command(*create, "--json", "--name=K", *method, "payer-by-key")
+        # A secret would authenticate no client of this method.
+        assert "secret" not in json.loads(keyed)
 
     def post(self, endpoint, form, headers=None):
         """Send a form to an endpoint."""

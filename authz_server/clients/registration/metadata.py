@@ -80,11 +80,6 @@ class ClientMetadata:
         return str(given or "Registered client")
 
 
-def is_secret_method(method: str) -> bool:
-    """Return whether a method or registration needs a secret."""
-    return method.startswith("client_secret")
-
-
 def invalid_metadata(member: str, problem: str = "") -> OAuthError:
     """Return ``invalid_client_metadata``, whose description names a known member.
 

@@ -26,11 +26,15 @@ from authz_server.clients.registration.metadata import (
     REGISTRABLE,
     ClientMetadata,
     invalid_metadata,
-    is_secret_method,
 )
 from authz_server.clients.registration.models import Registration
 from authz_server.clients.registration.software_statements import SoftwareStatement
-from authz_server.clients.secrets import CLIENT_SECRET_JWT, SecretScheme, generate_secret
+from authz_server.clients.secrets import (
+    CLIENT_SECRET_JWT,
+    SecretScheme,
+    generate_secret,
+    is_secret_method,
+)
 from authz_server.clients.service import ClientService
 from authz_server.errors import ConflictError, InvalidChangeError, OAuthError
 from authz_server.settings import RegistrationSettings

@@ -7,9 +7,8 @@ from sqlalchemy import select
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client
-from authz_server.clients.registration.metadata import is_secret_method
 from authz_server.clients.secret_changes import PreparedSecret
-from authz_server.clients.secrets import CLIENT_SECRET_JWT
+from authz_server.clients.secrets import CLIENT_SECRET_JWT, is_secret_method
 from authz_server.operations.declarative.document import Declaration, Section
 
 Imports = Mapping[tuple[Section, str], bytes]

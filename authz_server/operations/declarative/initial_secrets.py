@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import Client
-from authz_server.clients.registration.metadata import is_secret_method
 from authz_server.clients.secret_changes import PreparedSecret
+from authz_server.clients.secrets import is_secret_method
 from authz_server.operations.client_secrets import add_initial_secret
 
 
