@@ -3,7 +3,7 @@
 Processor time of the thread is measured, not the clock on the wall, so that a busy machine does not
 matter, and medians are compared. Up to five parts in a hundred, some microseconds that no sender
 can resolve, one place in the memory of a process costs more than another for as long as it lives; a
-check that is left out or made twice costs more. A round of 400 samples of each kind is repeated up
+check that is left out or made twice costs more. A round of 250 samples of each kind is repeated up
 to ROUNDS times, and one round without a difference is enough: what really takes longer for one kind
 does so in every round.
 """
@@ -25,7 +25,7 @@ from support.assertions import Signer, make_signer
 from support.parties import ACTOR
 from support.protocol import ENDPOINTS, FORM_TYPE, PRESENTATIONS, Protocol, method_of, present
 
-SAMPLES = 400
+SAMPLES = 250
 ROUNDS = 4
 LIMIT = 0.05
 WRONG = "wrong-wrong-wrong-wrong-wrong-wrong-wrong-w"

@@ -15,7 +15,7 @@ from support.protocol import ENDPOINTS, FORM_TYPE, running_protocol
 from support.wsgi import RawAnswer, RawRequest, call
 
 CHUNKS = 5
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "4000")) // CHUNKS
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1000")) // CHUNKS
 SEED = os.environ.get("FUZZ_SEED", "1")
 DOCUMENTS = (
     "/.well-known/jwks.json",
@@ -121,8 +121,9 @@ def sound_requests(protocol, judge) -> list[SoundRequest]:
 
 
 @pytest.fixture
-def protocol(database_url, tmp_path):
+def protocol(database_url, prepare, tmp_path):
     """An application of this test alone."""
+    prepare(database_url, tmp_path)
     with running_protocol(tmp_path, database_url) as protocol:
         yield protocol
 

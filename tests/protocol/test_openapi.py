@@ -43,7 +43,7 @@ HEALTH = ("/health/live", "/health/ready", "/openapi.json")
 OUR_HOST = {"Host": ISSUER.removeprefix("https://")}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 #: For each operation and each kind of request; more in `make acceptance`.
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "2"))
 
 
 def describe(application):

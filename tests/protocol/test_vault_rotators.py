@@ -28,7 +28,7 @@ from support.vault_side import await_that
 from support.vault_site import VaultFixture
 
 #: On each database, half of them by time and half by order. Every later one reads their versions.
-ROUNDS = int(os.environ.get("ROTATOR_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("ROTATOR_ROUNDS", "16"))
 ROTATORS = 3
 SETTINGS = {
     "rings": {"remote": {"prepublication_seconds": 10, "rotation_interval_seconds": 100}},

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -47,14 +48,14 @@ _BODIES = {
 
 
 @pytest.fixture(scope="module")
-def rules(request, tmp_path_factory) -> Administration:
+def rules(request, prepare, tmp_path_factory) -> Administration:
     """A site for rules that no database decides, with a role of its settings."""
     directory = tmp_path_factory.mktemp("roles")
     admin = {"enabled": True, "requests_per_minute": 1_000_000, "roles": HELPDESK}
-    with (
-        copied_database(request, "sqlite", directory) as url,
-        running_admin_site(directory, url, {"admin": admin}) as site,
-    ):
+    with ExitStack() as running:
+        url = running.enter_context(copied_database(request, "sqlite", directory))
+        prepare(url, directory)
+        site = running.enter_context(running_admin_site(directory, url, {"admin": admin}))
         yield make_administration(site)
 
 
