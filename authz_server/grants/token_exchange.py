@@ -20,12 +20,7 @@ from authz_server.tokens.authorization import (
     PresentedToken,
     add_details,
 )
-from authz_server.tokens.authorization_details import (
-    Detail,
-    DetailRules,
-    GrantedDetails,
-    parse_details,
-)
+from authz_server.tokens.authorization_details import Detail, DetailRules, parse_details
 from authz_server.tokens.binding import is_proven
 from authz_server.tokens.claims import Origin
 from authz_server.tokens.presented import (
@@ -181,7 +176,7 @@ class TokenExchangeGrant(TokenGrant):
             raise OAuthError("authorization_details_not_granted", "not of the subject token")
         if parsed:
             self._require_limits(decided, kept, parsed)
-        return add_details(decided, GrantedDetails(parsed or kept))
+        return add_details(decided, self.details.keep(client, parsed or kept))
 
     def _require_limits(
         self, decided: Authorization, kept: tuple[Detail, ...], chosen: tuple[Detail, ...]

@@ -122,6 +122,11 @@ def _failed(name: str, client_id: str, error: Exception | None = None) -> OAuthE
     return OAuthError("server_error", detail, client_id=client_id)
 
 
+def _last(ends: Sequence[int]) -> int:
+    """Return the last of the ends; 0: there are none, or a detail has no end."""
+    return max(ends) if ends and all(ends) else 0
+
+
 def _is_small_object(found: object) -> bool:
     """Return whether what a type grants is a JSON object that fits into a token."""
     if not isinstance(found, Mapping):
@@ -281,7 +286,12 @@ class DetailRules:
                 raise _not_granted("a detail ends before the token, or begins after it", client.id)
             ends.append(window.not_after)
             granted.append(found)
-        return GrantedDetails(tuple(granted), max(ends) if all(ends) else 0)
+        return GrantedDetails(tuple(granted), _last(ends))
+
+    def keep(self, client: ClientEntry, details: tuple[Detail, ...]) -> GrantedDetails:
+        """Return granted details of a token as those of a further token, which ends with them."""
+        ends = [self._window_of(each, client).not_after for each in details]
+        return GrantedDetails(details, _last(ends))
 
     def is_covered(self, client: ClientEntry, details: Iterable[Detail]) -> bool:
         """Return whether the present grants of a client cover the details of its token.
@@ -347,13 +357,15 @@ class DetailRules:
     def _checked_locations(self, detail: Detail, client: ClientEntry) -> dict[str, list[str]]:
         if "locations" not in detail:
             return {}
-        locations = detail["locations"]
         allowed = set(self._servers_of({"type": detail["type"]}))
-        for location in locations:
+        # As registered, since a resource server compares texts to find what is for it.
+        found: dict[str, None] = {}
+        for location in detail["locations"]:
             owner = self._directory.find_resource_server(location)
-            if owner is None or owner.id not in allowed:
+            if owner is None or owner.resource_server is None or owner.id not in allowed:
                 raise _not_granted("locations: not a resource server of the type", client.id)
-        return {"locations": locations}
+            found[owner.resource_server.identifier] = None
+        return {"locations": list(found)}
 
     def _servers_of(self, detail: Detail) -> list[str]:
         """Return the ids of the resource servers that a detail is for."""

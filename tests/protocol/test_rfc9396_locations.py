@@ -1,6 +1,7 @@
 """Authorization details for some of the resource servers of a token (RFC 9396, 2.2; RFC 8707)."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -45,6 +46,15 @@ def new_payer(protocol: Protocol, **properties):
     )
 
 
+def new_gateway(protocol: Protocol):
+    return protocol.new_client(
+        allowed_scopes=SCOPES,
+        default_scopes=[],
+        grant_types=[GRANT_TYPE],
+        properties={"token_exchange": {"subjects": ["*"], "audiences": ["disburse", "batch"]}},
+    )
+
+
 def ask(protocol: Protocol, client, *details, scope=BOTH):
     text = json.dumps(details)
     return protocol.ask("token", client, scope=scope, authorization_details=text)
@@ -69,12 +79,7 @@ def test_each_resource_server_of_a_limited_scope_needs_a_detail(servers: Protoco
 
 def test_an_exchange_leaves_no_scope_without_a_limit_that_it_had(servers: Protocol):
     """RFC 8693: the new token never permits more than the subject token."""
-    gateway = servers.new_client(
-        allowed_scopes=SCOPES,
-        default_scopes=[],
-        grant_types=[GRANT_TYPE],
-        properties={"token_exchange": {"subjects": ["*"], "audiences": ["disburse", "batch"]}},
-    )
+    gateway = new_gateway(servers)
     answer = ask(servers, new_payer(servers), AT_DISBURSE, AT_BATCH)
     token, granted = answer.json["access_token"], answer.json["authorization_details"]
 
@@ -88,3 +93,37 @@ def test_an_exchange_leaves_no_scope_without_a_limit_that_it_had(servers: Protoc
             require_refusal(choose(detail, scope), 400, ERROR)
     answer = exchange(servers, gateway, token)
     assert answer.json["authorization_details"] == granted
+
+
+def test_locations_are_granted_as_the_resource_servers_are_registered(servers: Protocol):
+    """A resource server that compares texts finds the details that are for it."""
+    spellings = [f"{BATCH}/", "HTTPS://Batch.Example:443", BATCH]
+    details = [{**DETAIL, "locations": spellings}, {**DETAIL, "locations": [f"{DISBURSE}/"]}]
+    answer = ask(servers, new_payer(servers), *details)
+    granted = answer.json["authorization_details"]
+    assert [each["locations"] for each in granted] == [[BATCH], [DISBURSE]]
+    assert claims_of(answer.json["access_token"])["authorization_details"] == granted
+
+
+def test_an_exchanged_token_ends_with_the_last_of_its_details(servers: Protocol):
+    """As the token of another grant does, although the subject token has further details."""
+    gateway = new_gateway(servers)
+    ends = [
+        (servers.clock() + timedelta(seconds=each)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for each in (60, 120)
+    ]
+    first, last = ({**AT_DISBURSE, "not_after": end} for end in ends)
+    answer = ask(servers, new_payer(servers), first, last, AT_BATCH)
+    token, granted = answer.json["access_token"], answer.json["authorization_details"]
+    assert answer.json["expires_in"] == 900
+
+    def choose(*details, scope=ONE):
+        text = json.dumps(details) if details else ""
+        return exchange(servers, gateway, token, scope=scope, authorization_details=text)
+
+    assert choose().json["expires_in"] == 120
+    assert choose(granted[0]).json["expires_in"] == 60
+    assert choose(scope=BOTH).json["expires_in"] == choose(scope=MANY).json["expires_in"] == 900
+    servers.clock.advance(60)
+    require_refusal(choose(granted[0]), 400, "invalid_request")
+    assert choose(*granted[:2]).json["expires_in"] == 60
