@@ -10,6 +10,7 @@ from authz_server.clients.cache import ClientEntry
 from authz_server.errors import NotFoundError
 from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
 from authz_server.operations.tokens import TokenClaims, describe_claims
+from authz_server.scopes.catalogue import ScopeEntry
 from authz_server.tokens.claims import AccessTokenClaims, read_instant
 from authz_server.tokens.models import RevokedToken
 from authz_server.tokens.verification import TokenNotInForceError, VerifiedAccessToken
@@ -193,12 +194,20 @@ def _explain_standing(services: Services, claims: AccessTokenClaims) -> _Finding
     client = services.directory.find(claims.client_id)
     if client is not None and client.created_at * 1_000_000 > claims.issued_at_microseconds:
         return _Finding("client_replaced", f"The client {client.id} is younger than the token.")
-    held = client.allowed_scopes if client is not None else frozenset()
     if claims.authorization_details and any(
-        each is not None and each.name in held for each in entries
+        each is not None and client is not None and _may_have(client, each) for each in entries
     ):
         return _Finding("details_withdrawn", "Its authorization details are no longer granted.")
-    return _Finding("scopes_withdrawn", f"The client {claims.client_id} has none of its scopes.")
+    return _Finding(
+        "scopes_withdrawn",
+        f"The client {claims.client_id} has none of its scopes, or may not reach their resource"
+        " server.",
+    )
+
+
+def _may_have(client: ClientEntry, scope: ScopeEntry) -> bool:
+    reach = client.allowed_resource_servers
+    return scope.name in client.allowed_scopes and (not reach or scope.resource_server_id in reach)
 
 
 def _explain_client(services: Services, client_id: str, now: float) -> _Finding | None:

@@ -126,8 +126,9 @@ class TokenStanding:
     ) -> Standing:
         """Return the standing of tokens with the same facts.
 
-        A scope that was withdrawn from the client, or is stopped, is removed from its tokens. A
-        token of a token exchange stands as long as every token that it was exchanged from.
+        A scope that was withdrawn from the client, itself or with its resource server, or is
+        stopped, is removed from its tokens. A token of a token exchange stands as long as every
+        token that it was exchanged from.
 
         Args:
             client_id: their client.
@@ -178,9 +179,12 @@ class TokenStanding:
         if (stops.any and stops.find_of_client(client.id)) or not client.is_usable(self._now()):
             return Standing(ended_until, (), is_whole=False)
         granted = []
+        reach = client.allowed_resource_servers
         for spelling in spellings:
             entry = self._catalogue.find(spelling)
-            if entry is not None and entry.name in client.allowed_scopes:
+            if entry is None or entry.name not in client.allowed_scopes:
+                continue
+            if not reach or entry.resource_server_id in reach:
                 granted.append((spelling, entry))
         if stops.any:
             granted = [each for each in granted if not stops.find_of_scope(each[1])]

@@ -238,6 +238,11 @@ def test_the_state_of_the_client_makes_a_token_inactive(protocol: Protocol):
     token = protocol.new_token(client)
     change(protocol, client, allowed_scopes=["mapper/resolve"], default_scopes=[])
     assert inactive(protocol, token).cause == "scopes_withdrawn"
+    reach = {"allowed_scopes": ["mapper/link"], "allowed_resource_servers": ["disburse"]}
+    change(protocol, client, **reach)
+    assert inactive(protocol, token).cause == "scopes_withdrawn"
+    change(protocol, client, allowed_resource_servers=["disburse", "mapper"])
+    assert protocol.is_active(token)
     with protocol.parties.change() as (services, session):
         services.clients.set_enabled(session, client.id, actor=ACTOR, enabled=False)
     assert inactive(protocol, token).cause == "client_disabled"

@@ -63,7 +63,7 @@ changes_of_state = st.one_of(
     change("revoke", "token"),
     *(change("cut off", kind) for kind in ("client", "scope", "key", "all")),
     *(change("stop", kind) for kind in ("client", "scope", "resource-server")),
-    *(change(verb, "client") for verb in ("disable", "delete", "replace")),
+    *(change(verb, "client") for verb in ("disable", "delete", "replace", "confine")),
     change("withdraw", "scope of client"),
 )
 
@@ -122,6 +122,8 @@ def perform(scene: Scene, verb: str, kind: str, of: Any) -> None:
         set_stop(services, plan, reason="INC-1", actor=ACTOR)
     elif verb == "disable":
         scene.change(of, "set_enabled", enabled=False)
+    elif verb == "confine":
+        scene.change(of, "update_client", allowed_resource_servers=["disburse"])
     elif verb == "withdraw":
         name, scope = of
         left = [each for each in HELD[name] if each != scope]
@@ -143,7 +145,7 @@ def restore(scene: Scene, performed: list) -> None:
             lift_stop(services, kind, subject, reason="over", actor=ACTOR)
     for name, held in HELD.items():
         scene.change(name, "set_enabled", enabled=True)
-        scene.change(name, "update_client", allowed_scopes=held)
+        scene.change(name, "update_client", allowed_scopes=held, allowed_resource_servers=[])
     services.feed.poll()
 
 
