@@ -24,6 +24,7 @@ class LyingProvider:
         metadata: replace members of the metadata, likewise.
         userinfo: the answer of the UserInfo endpoint.
         sign: makes the ID token of some claims.
+        further_keys: what its key set has beside its key.
         replies: raw bodies with their status by path, instead of the proper answers.
         delay_seconds: how long the token endpoint waits, after the first byte.
         token_requests: the forms that reached the token endpoint.
@@ -55,6 +56,7 @@ class LyingProvider:
         self.metadata: dict[str, Any] = {}
         self.userinfo: dict[str, Any] = {}
         self.replies: dict[str, tuple[int, bytes]] = {}
+        self.further_keys: list[object] = []
         self.delay_seconds = 0.0
         self.token_requests: list[dict[str, list[str]]] = []
         self.sign = self._sign
@@ -112,7 +114,8 @@ class LyingProvider:
             return 200, self._described()
         if path == "/jwks":
             key = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key()))
-            return 200, {"keys": [{**key, "kid": "1", "use": "sig", "alg": "ES256"}]}
+            own = {**key, "kid": "1", "use": "sig", "alg": "ES256"}
+            return 200, {"keys": [*self.further_keys, own]}
         if path == "/userinfo":
             return 200, self.userinfo
         if path == "/token":

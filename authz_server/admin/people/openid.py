@@ -24,8 +24,10 @@ from authz_server.assembly.server import ServerServices
 from authz_server.clients.fetching import Access, Fetcher, FetchError
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.waiting import run
-from keys.errors import TokenRefusedError
+from keys.errors import KeysError, TokenRefusedError
 from keys.jose.compact import decode_segment, parse_json_object
+from keys.jose.foreign import ForeignKey
+from keys.jose.jwk import PUBLIC_MEMBERS
 
 _METADATA = "/.well-known/openid-configuration"
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
@@ -262,9 +264,35 @@ class _Client(FlaskOAuth2App):  # type: ignore[misc]
         self._fetcher = fetcher
 
     def fetch_jwk_set(self, force: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as inherited
-        """Return the keys of the provider."""
+        """Return the keys of the provider that the library can read."""
         url = self.server_metadata["jwks_uri"]
-        return parse_json_object(run(self._fetcher.fetch(url, newer=force, access=_OPERATORS)))
+        found = parse_json_object(run(self._fetcher.fetch(url, newer=force, access=_OPERATORS)))
+        keys = found.get("keys")
+        return {"keys": list(filter(_is_usable, keys if isinstance(keys, list) else ()))}
+
+    def parse_id_token(self, *token: Any, **options: Any) -> Any:  # noqa: ANN401 - as inherited
+        """Return the claims; look once more for a key that was replaced under its ``kid``."""
+        try:
+            return super().parse_id_token(*token, **options)
+        except Exception:
+            if self.fetch_jwk_set() == self.fetch_jwk_set(force=True):
+                raise
+            return super().parse_id_token(*token, **options)
+
+
+def _is_usable(jwk: object) -> bool:
+    """Return whether a key of a set can be read; another one is ignored (RFC 7517, 5)."""
+    members: Mapping[str, Any] = jwk if isinstance(jwk, dict) else {}
+    kty = members.get("kty")
+    names = PUBLIC_MEMBERS.get(kty) if isinstance(kty, str) else None
+    if names is None:
+        return False
+    try:
+        # Its further members, such as an algorithm, are for the library.
+        ForeignKey({name: members.get(name) for name in names})
+    except KeysError:
+        return False
+    return True
 
 
 def _require_one_meaning(id_token: str) -> None:
