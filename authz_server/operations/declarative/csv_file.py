@@ -40,6 +40,8 @@ _EMPTY = r"(?:[ \t]*+\r?\n)*+"
 _HEADER = re.compile(
     rf"(?P<lines>{_EMPTY}(?:sep=(?P<stated>[,;\t|])[ \t]*+\r?\n{_EMPTY})?)", re.IGNORECASE
 )
+#: The blanks without a line break that spreadsheets write, which no name may have.
+_BLANKS = dict.fromkeys((0x00A0, 0x2007, 0x202F), " ")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -101,7 +103,8 @@ def _require_columns(names: list[str], place: str) -> None:
 
 
 def _add_client(draft: Draft, row: Mapping[str, str], place: str) -> None:
-    given = {name: value.strip() for name, value in row.items() if value.strip()}
+    plain = {name: value.translate(_BLANKS).strip() for name, value in row.items()}
+    given = {name: value for name, value in plain.items() if value}
     client_id = given.get("id", "")
     if not draft.usable_id(place, client_id):
         return

@@ -290,7 +290,7 @@ def test_a_file_of_a_spreadsheet_becomes_a_file(tmp_path, encoding, first):
     lines = (
         "client_id;client_name;organization;scope;;\r\n"
         'partner;"شريك ""الدفع""";وزارة;mapper/link,mapper/resolve;;\r\n'
-        'other;Other;;"mapper/link\nmapper/resolve";;;;\r\n'
+        'other;Secours\u00a0: aide;L\u2019\u202fEau;"mapper/link\nmapper/resolve";;;;\r\n'
     )
     (tmp_path / "clients.csv").write_bytes((first + lines).encode(encoding))
     result = run("csv", tmp_path / "clients.csv")
@@ -298,6 +298,8 @@ def test_a_file_of_a_spreadsheet_becomes_a_file(tmp_path, encoding, first):
     made = tomllib.loads(result.stdout)["clients"]
     assert made["partner"]["name"] == 'شريك "الدفع"'
     assert made["partner"]["organisation"] == "وزارة"
+    names = made["other"]["name"], made["other"]["organisation"]
+    assert names == ("Secours : aide", "L\u2019 Eau")
     for each in made.values():
         assert each["allowed_scopes"] == ["mapper/link", "mapper/resolve"]
 
