@@ -104,7 +104,10 @@ def read_segment(text: str) -> str:
 def _require_json(request: Request) -> None:
     content_type = request.headers.get("content-type", "")
     if not is_media_type(content_type, _JSON_TYPES, JSON_CHARACTER_SETS):
-        raise Problem("unsupported-media-type", f"Send {JSON_TYPE} in UTF-8.")
+        # RFC 5789, 3.1.
+        accepted = ", ".join(sorted(_JSON_TYPES))
+        headers = {"Accept-Patch": accepted} if request.method == "PATCH" else {}
+        raise Problem("unsupported-media-type", f"Send {JSON_TYPE} in UTF-8.", headers=headers)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem("unsupported-media-type", "Send the body without a content coding.")
 

@@ -313,6 +313,18 @@ def test_values_out_of_range_are_refused(site, path, body):
     require_problem(site.send("POST", path, json=body), 422, "invalid-value")
 
 
+def test_a_change_may_be_a_merge_patch(site, client_path):
+    """RFC 7396; a refusal of another type names the accepted ones (RFC 5789, 3.1)."""
+    kinds = {"application/merge-patch+json": 200, "application/json-patch+json": 415}
+    for kind, status in kinds.items():
+        sent = {"If-Match": "*", "Content-Type": kind}
+        answer = site.send("PATCH", client_path, data=b'{"name": "Merged"}', headers=sent)
+        assert answer.status_code == status, answer.text
+    assert answer.headers["Accept-Patch"] == "application/json, application/merge-patch+json"
+    refused = site.send("POST", "/clients", data=b"{}", content_type="text/plain")
+    assert "Accept-Patch" not in refused.headers
+
+
 def test_a_far_activation_is_refused(site):
     """Nothing can be planned from the last day that there is."""
     key = next(each for each in site.get("/rings/es256/keys").json["items"] if not each["signs"])
