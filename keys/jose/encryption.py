@@ -50,6 +50,8 @@ class EncryptionKey:
         kid = jwk.get("kid", "")
         if not isinstance(kid, str) or len(kid) > MAXIMUM_KID_CHARACTERS:
             raise KeysError(f"a kid is a text of at most {MAXIMUM_KID_CHARACTERS} characters")
+        if not all(isinstance(jwk.get(name, ""), str) for name in ("x5t", "x5t#S256")):
+            raise KeysError("a key has an x5t or x5t#S256 that is not a text")
         self.kid = kid
         _require_operation(jwk.get("key_ops", []))
         self.algorithms = _algorithms_of(jwk)

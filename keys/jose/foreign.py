@@ -322,6 +322,10 @@ def _algorithms_of(jwk: Mapping[str, object], members: Mapping[str, str]) -> fro
     operations = jwk.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
         raise KeysError("a key is not for verifying: its key_ops do not list verify")
+    # RFC 7517, 4.3, 4.8 and 4.9; a registered key is stored, and sent back, with these members.
+    texts = [*operations, jwk.get("x5t", ""), jwk.get("x5t#S256", "")]
+    if not all(isinstance(each, str) for each in texts):
+        raise KeysError("a key has a member in key_ops, x5t or x5t#S256 that is not a text")
     of_type = frozenset(
         name
         for name, algorithm in FOREIGN_ALGORITHMS.items()

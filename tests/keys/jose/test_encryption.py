@@ -65,6 +65,7 @@ def test_another_library_decrypts_what_was_encrypted(name, alg, enc):
         public("RSA", e=public("RSA")["n"]),
         public("RSA", key_ops=["verify"]),
         public("P-256", key_ops="deriveKey"),
+        public("P-256", x5t={"a": [7]}),
         public("P-256", key_ops=[["deriveKey"]]),
         public("P-256", alg=[]),
         public("P-256", alg={}),
