@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 
 from support.databases import copied_database
 from support.edge import running_edge
-from support.live_server import call_cli, call_cli_json, run_cli
+from support.live_server import call_cli, call_cli_json
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -30,8 +31,10 @@ def test_the_records_of_workers_and_commands_are_intact_and_signed_at_the_end(ed
     os.kill(edge.server.worker_process_ids()[0], signal.SIGKILL)
     edge.server.await_log("exited with status -9")
     for command in (("disable", edge.demo.post.id), ("enable", edge.demo.post.id)):
-        assert run_cli("client", *command, config=config).returncode == 0
+        assert call_cli("client", *command, config=config).returncode == 0
     path.rename(tmp_path / "audit.jsonl.1")
+    # Each writer looks once a second whether the file is still there.
+    time.sleep(1.1)
     edge.server.stop()
     found = call_cli_json("audit", "verify", config=config)
     assert found["findings"] == []

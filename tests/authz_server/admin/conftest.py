@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from authz_server.assembly.operator import operator_services
 from authz_server.operations.admin_api import register_admin_api
@@ -31,6 +32,15 @@ def _make_keys_and_scopes(url: str, folder: Path) -> None:
     with operator_services(settings) as services:
         import_g2p_connect(services, actor=ACTOR)
         register_admin_api(services, actor=ACTOR)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_argon2():
+    """Keep imported secrets at the least cost of Argon2id."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("authz_server.clients.secrets._argon2", cheap)
+        yield
 
 
 @pytest.fixture(scope="session")

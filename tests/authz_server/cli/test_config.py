@@ -14,6 +14,9 @@ VAULT = {
     "login": {"method": "approle", "role_id": "role", "secret_id_file": "not-there"},
 }
 
+#: For what no database decides.
+whatever_the_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 def test_usable_settings_pass_the_check(keyed):
     """Case R241."""
@@ -23,6 +26,7 @@ def test_usable_settings_pass_the_check(keyed):
     assert checked["issuer"] in keyed.must("config", "check")
 
 
+@whatever_the_database
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
@@ -42,6 +46,7 @@ def test_settings_that_cannot_be_used_are_refused_by_key(cli, tmp_path, override
         assert key in cli.refused(*command)
 
 
+@whatever_the_database
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
@@ -61,11 +66,13 @@ def test_what_the_settings_name_is_tried_before_anything_starts(cli, tmp_path, o
         assert "unexpected" not in refusal
 
 
+@whatever_the_database
 def test_no_settings_file_points_at_init(cli, tmp_path):
     cli.config = tmp_path / "nothing.toml"
     assert "authz-server init" in cli.refused("config", "check")
 
 
+@whatever_the_database
 def test_settings_are_shown_without_secrets(cli):
     """Case L130."""
     rows = {row["key"]: row for row in cli.json("config", "show")}
@@ -79,6 +86,7 @@ def test_settings_are_shown_without_secrets(cli):
     assert pepper not in cli.must("config", "show", "--json")
 
 
+@whatever_the_database
 def test_the_settings_file_may_be_named_behind_the_command_or_in_the_environment(
     keyed, monkeypatch, tmp_path
 ):
@@ -139,6 +147,7 @@ def test_another_key_encryption_key_of_a_file_is_refused(keyed, tmp_path):
     _both_refuse(cli, "keys.key_encryption_key")
 
 
+@whatever_the_database
 def test_a_missing_database_is_refused(keyed, tmp_path):
     """Case R241. Case P209."""
     cli = _cli_at(keyed, tmp_path, "other", url=f"sqlite:///{tmp_path}/mistyped.db")
@@ -146,6 +155,7 @@ def test_a_missing_database_is_refused(keyed, tmp_path):
     assert not (tmp_path / "mistyped.db").exists()
 
 
+@whatever_the_database
 def test_a_database_that_does_not_answer_is_named_with_the_drivers_words(keyed, tmp_path):
     """Case R241: the server waits for it."""
     url = "postgresql://authz:very-secret@127.0.0.1:1/authz"
@@ -156,6 +166,7 @@ def test_a_database_that_does_not_answer_is_named_with_the_drivers_words(keyed, 
     assert "very-secret" not in refusal
 
 
+@whatever_the_database
 @pytest.mark.parametrize("place", ["missing-folder/audit.jsonl", "folder"])
 def test_an_audit_file_that_cannot_be_opened_is_refused(keyed, tmp_path, place):
     """Case R241."""
@@ -164,6 +175,7 @@ def test_an_audit_file_that_cannot_be_opened_is_refused(keyed, tmp_path, place):
     _both_refuse(cli, "audit.destination", place)
 
 
+@whatever_the_database
 @pytest.mark.parametrize("name", ["key-encryption-key", "authz-server.toml", "keys.json", "data"])
 def test_an_audit_file_with_other_data_is_refused_and_stays_as_it_is(keyed, tmp_path, name):
     """Case R241: a key would be lost with the first record."""
@@ -177,12 +189,14 @@ def test_an_audit_file_with_other_data_is_refused_and_stays_as_it_is(keyed, tmp_
     assert place.read_bytes() == before
 
 
+@whatever_the_database
 def test_an_audit_device_that_is_full_is_refused(keyed, tmp_path):
     """Case R241."""
     cli = _cli_at(keyed, tmp_path, "other", audit={"destination": "/dev/full"})
     _both_refuse(cli, "audit.destination", "No space left on device")
 
 
+@whatever_the_database
 def test_the_check_makes_no_audit_file(keyed, tmp_path):
     """Case R241: its owner would be who checks, not who serves."""
     cli = _cli_at(keyed, tmp_path, "other", audit={"destination": str(tmp_path / "new.jsonl")})
@@ -190,6 +204,7 @@ def test_the_check_makes_no_audit_file(keyed, tmp_path):
     assert not (tmp_path / "new.jsonl").exists()
 
 
+@whatever_the_database
 @pytest.mark.parametrize("key", ["host", "health_host"])
 def test_an_address_of_another_machine_is_refused(keyed, tmp_path, key):
     """Case R241."""
@@ -199,6 +214,7 @@ def test_an_address_of_another_machine_is_refused(keyed, tmp_path, key):
     assert "192.0.2.1" in refusal
 
 
+@whatever_the_database
 def test_a_port_that_this_server_may_hold_is_a_warning(keyed, tmp_path):
     """Case R241."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -209,6 +225,7 @@ def test_a_port_that_this_server_may_hold_is_a_warning(keyed, tmp_path):
     assert f"server.host: 127.0.0.1 port {port} is in use" in checked.stderr
 
 
+@whatever_the_database
 def test_a_certificate_that_cannot_be_used_is_refused(keyed, tmp_path):
     """Case R241."""
     (tmp_path / "tls.pem").write_text("not a certificate")
@@ -233,6 +250,7 @@ def _webhooks(folder, **receiver):
     return {"enabled": ["webhooks"], "settings": {"webhooks": settings}}
 
 
+@whatever_the_database
 def test_what_the_server_would_trust_is_opened(keyed, tmp_path, caplog):
     """Case R241: a file with something else in it, or an address that is never fetched from."""
     other = tmp_path / "other.pem"
@@ -265,6 +283,7 @@ def test_what_the_server_would_trust_is_opened(keyed, tmp_path, caplog):
         caplog.clear()
 
 
+@whatever_the_database
 def test_authorities_of_clients_are_opened_where_they_are_used(keyed, tmp_path):
     """Case R241."""
     (tmp_path / "other.pem").write_text("not a certificate")
@@ -316,6 +335,7 @@ def test_a_schema_that_is_not_this_versions_is_refused(keyed):
     _both_refuse(keyed, "authz-server db upgrade")
 
 
+@whatever_the_database
 def test_offline_it_looks_at_files_alone(cli, tmp_path):
     """Case R241."""
     cli = _cli_at(cli, tmp_path, "other", url="postgresql://nobody@127.0.0.1:1/none")
@@ -325,6 +345,7 @@ def test_offline_it_looks_at_files_alone(cli, tmp_path):
     assert "audit.destination" in cli.refused("config", "check", "--offline")
 
 
+@whatever_the_database
 def test_all_problems_are_listed_at_once(keyed, tmp_path):
     """Case R241."""
     server = {"health_host": "192.0.2.1"}
@@ -337,6 +358,7 @@ def test_all_problems_are_listed_at_once(keyed, tmp_path):
     assert len(found["problems"]) == 2
 
 
+@whatever_the_database
 @pytest.mark.parametrize("encoding", ["utf-8-sig"])
 def test_a_byte_order_mark_is_read_over(keyed, tmp_path, encoding):
     """Case R243: in the settings file and in files of secrets."""
@@ -348,6 +370,7 @@ def test_a_byte_order_mark_is_read_over(keyed, tmp_path, encoding):
     keyed.must("scope", "import", "g2p-connect")
 
 
+@whatever_the_database
 def test_settings_in_another_encoding_are_named(keyed, tmp_path):
     """Case R243."""
     file = tmp_path / "authz-server.toml"
@@ -370,11 +393,13 @@ def test_granted_scopes_that_nobody_answers_for_are_named(stocked):
     assert stocked.warnings() == []
 
 
+@whatever_the_database
 def test_the_example_is_a_settings_file_with_every_setting(cli):
     settings = tomllib.loads(cli.must("config", "example"))
     assert settings["audit"]["keep_days"] == 400
 
 
+@whatever_the_database
 def test_the_documents_are_where_the_command_prints(cli):
     folder = Path(cli.must("docs").strip())
     for name in ("README.md", "config.example.toml", "docs/operations.md", "deploy/alerts.yaml"):

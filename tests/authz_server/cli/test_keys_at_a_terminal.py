@@ -14,6 +14,12 @@ ORDERS = {
 
 
 @pytest.fixture
+def database_url(sqlite_url):
+    """One database is enough where the terminal is what matters."""
+    return sqlite_url
+
+
+@pytest.fixture
 def served(stocked):
     """The command line with a client that has one secret."""
     stocked.must(*("client", "create", "payer", "--name", "Payer", "--scope", "mapper/link"))

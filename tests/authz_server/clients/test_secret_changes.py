@@ -1,4 +1,5 @@
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import select
 
 from authz_server.audit.sink import AuditRecord
@@ -8,7 +9,10 @@ from support.registry import ACTOR, LIMITS, later
 
 
 @pytest.fixture
-def registry(registry):
+def registry(registry, monkeypatch):
+    """The registry with a client; it keeps imported secrets at the least cost of Argon2id."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr("authz_server.clients.secrets._argon2", cheap)
     registry.create_client()
     return registry
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import event, select
 
 from authz_server.assembly.operator import OperatorServices, operator_services
@@ -53,6 +54,15 @@ def _operator(folder: Path, database_url: str) -> Iterator[Operator]:
     settings = load_settings(write_settings(folder, database_url, {}))
     with operator_services(settings) as services:
         yield Operator(services)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_argon2():
+    """Keep imported secrets at the least cost of Argon2id."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("authz_server.clients.secrets._argon2", cheap)
+        yield
 
 
 @pytest.fixture
