@@ -88,6 +88,12 @@ class SecretScheme:
         derived = hmac.digest(self._pepper, b"client_secret_jwt\0" + salt, hashlib.sha512)
         return urlsafe_b64encode(derived).rstrip(b"=")
 
+    def fits(self, record: str, method: str) -> bool:
+        """Return whether a secret with this record authenticates by a method."""
+        if method == CLIENT_SECRET_JWT:
+            return bool(self.salt_of(record))
+        return is_secret_method(method)
+
     @staticmethod
     def salt_of(record: str) -> bytes:
         """Return the salt of a derived secret; no bytes for any other.

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.sink import store_audit_record
-from authz_server.clients.models import Client, ClientSecret, is_live
+from authz_server.clients.models import Client, is_live
 from authz_server.clients.networks import AllowedNetworks
 from authz_server.clients.properties import read_properties
 from authz_server.clients.registration.initial_tokens import Grantor
@@ -29,12 +29,7 @@ from authz_server.clients.registration.metadata import (
 )
 from authz_server.clients.registration.models import Registration
 from authz_server.clients.registration.software_statements import SoftwareStatement
-from authz_server.clients.secrets import (
-    CLIENT_SECRET_JWT,
-    SecretScheme,
-    generate_secret,
-    is_secret_method,
-)
+from authz_server.clients.secrets import SecretScheme, generate_secret, is_secret_method
 from authz_server.clients.service import ClientService
 from authz_server.errors import ConflictError, InvalidChangeError, OAuthError
 from authz_server.settings import RegistrationSettings
@@ -319,8 +314,7 @@ class RegistrationService:
         now = self._clock()
         live = [secret for secret in client.secrets if is_live(secret, now)]
         method = client.authentication_method
-        fitting = [secret for secret in live if self._fits(secret, method)]
-        if fitting:
+        if any(self._secrets.fits(secret.record, method) for secret in live):
             return "", None
         for secret in live:
             self._clients.end_secret(session, client.id, secret.id, actor=actor)
@@ -332,11 +326,6 @@ class RegistrationService:
             session, client.id, actor=actor, description="registration", expires_at=expires_at
         )
         return value, expires_at
-
-    def _fits(self, secret: ClientSecret, method: str) -> bool:
-        if method == CLIENT_SECRET_JWT:
-            return bool(self._secrets.salt_of(secret.record))
-        return is_secret_method(method)
 
     def _digest(self, token: str) -> str:
         return self._secrets.digest(token.encode()).hex()
