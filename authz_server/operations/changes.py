@@ -175,7 +175,7 @@ def _describe(
 def require_change(change: PendingChange | None, change_id: str) -> PendingChange:
     """Return a change that was looked up; NotFoundError if there is none."""
     if change is None:
-        raise NotFoundError(f"There is no change {change_id!r}.")
+        raise _no_change(change_id)
     return change
 
 
@@ -186,7 +186,13 @@ def require_own(change: PendingChange, caller: Caller) -> None:
         NotFoundError: another caller did.
     """
     if caller.kind != "command" and not is_requester(change, caller):
-        raise NotFoundError(f"There is no change {change.id!r}.")
+        raise _no_change(change.id)
+
+
+def _no_change(change_id: str) -> NotFoundError:
+    return NotFoundError(
+        f"There is no change {change_id!r}. `authz-server changes list --all` shows them."
+    )
 
 
 def is_requester(change: PendingChange, caller: Caller) -> bool:

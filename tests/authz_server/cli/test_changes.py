@@ -82,7 +82,7 @@ def test_a_change_is_rejected_or_withdrawn(approving):
         assert approving.json("changes", "show", change)["decision_reason"] == "no"
         assert f"is {done}" in approving.refused("changes", "approve", change)
     assert _scopes(approving) == ["mapper/link"]
-    assert "There is no change" in approving.refused("changes", "show", "unknown")
+    assert "`authz-server changes list --all`" in approving.refused("changes", "show", "unknown")
 
 
 def test_a_command_on_the_server_does_not_wait_and_needs_a_confirmation(approving, tmp_path):
