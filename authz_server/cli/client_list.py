@@ -121,7 +121,9 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
     if columns is None and any(each.stopped_by for each in found.clients):
         shown = _shown_columns(",".join(_OF_STOPPED))
     print_rows(found.clients, shown, as_json=as_json)
-    if len(found.clients) < found.total:
+    if not found.is_exact:
+        echo_status(f"{len(found.clients)} of more than {found.total} clients.")
+    elif len(found.clients) < found.total:
         echo_status(f"{len(found.clients)} of {found.total} clients.")
     elif found.total > 1 and not as_json:
         echo_status(f"{found.total} clients.")

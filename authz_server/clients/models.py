@@ -57,7 +57,11 @@ class ClientSecret(Base):
     """A secret, stored as a record that verifies it; a client may have several."""
 
     __tablename__ = "client_secret"
-    __table_args__ = (Index(None, "client_id"), Index(None, "expires_at"))
+    __table_args__ = (
+        Index(None, "client_id"),
+        Index(None, "expires_at"),
+        Index(None, "last_used_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     client_id: Mapped[str] = mapped_column(ForeignKey("client.id", ondelete="CASCADE"))

@@ -25,7 +25,8 @@ from authz_server.clients.models import Client, ClientSecret
 from authz_server.scopes.uses import ScopeUse
 
 ClientSort = Literal["id", "name", "organisation", "created", "last-used"]
-#: How many of the latest uses are read for each client of a page.
+#: How many uses are read for each client of a page by last use; ten times as many if they fill it
+#: in part.
 _USES_PER_CLIENT = 10
 
 
@@ -42,6 +43,13 @@ class Place(NamedTuple):
     client_id: str
 
 
+class Window(NamedTuple):
+    """A time in which clients were used last; None: it has no such end."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 @dataclass(frozen=True)
 class ClientOrder:
     """An order of clients; clients with the same key are in the order of their ids.
@@ -51,14 +59,15 @@ class ClientOrder:
     Attributes:
         sort: what the clients are sorted by; those that were never used come first by last use.
         descending: whether the order is reversed.
-        since: by last use, the clients that were used since then alone; None: all.
+        window: by last use, the clients that were used last in this time alone; None: all, also
+            those that were never used.
         only: returns the condition that a column is the id of one of few clients, whose uses alone
             are read; None: there are many.
     """
 
     sort: ClientSort = "id"
     descending: bool = False
-    since: datetime | None = None
+    window: Window | None = None
     only: Callable[[Any], ColumnElement[bool]] | None = None
 
     @cached_property
@@ -88,7 +97,12 @@ class ClientOrder:
             return query.order_by(*self._directed(self.key, Client.id.expression))
         # The uses are read once, and not for each client. Databases differ in the place of NULL.
         of_client = self._latest.c.client_id == Client.id
-        query = query.join(self._latest, of_client, isouter=self.since is None)
+        query = query.join(self._latest, of_client, isouter=self.window is None)
+        if self.window is not None and self.window.until is not None:
+            secret, token = ClientSecret.last_used_at, ScopeUse.last_at
+            query = query.where(
+                ~_has_secret(secret > self.window.until), ~_has_use(token > self.window.until)
+            )
         is_used = self.key.is_not(None)
         return query.order_by(*self._directed(is_used, self.key, Client.id.expression))
 
@@ -135,46 +149,46 @@ class ClientOrder:
         if self.only is not None:
             by_secret = by_secret.where(self.only(ClientSecret.client_id))
             by_token = by_token.where(self.only(ScopeUse.client_id))
-        if self.since is not None:
-            by_secret = by_secret.where(ClientSecret.last_used_at >= self.since)
-            by_token = by_token.where(ScopeUse.last_at >= self.since)
+        since, until = self.window or Window()
+        if since is not None:
+            by_secret = by_secret.where(ClientSecret.last_used_at >= since)
+            by_token = by_token.where(ScopeUse.last_at >= since)
+        if until is not None:
+            by_secret = by_secret.where(ClientSecret.last_used_at <= until)
+            by_token = by_token.where(ScopeUse.last_at <= until)
         use = union_all(by_secret, by_token).subquery().c
         latest = select(use.client_id, func.max(use.at).label("at")).group_by(use.client_id)
         return latest.subquery()
 
 
 def read_places(
-    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int
+    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int | None
 ) -> Sequence[Place]:
     """Return the places of up to ``limit`` clients, in an order.
 
-    By last use, the clients that were never used and those of the latest uses are found without
-    the latest use of every client.
+    By last use, a page is read without the latest use of every client: those that were never used
+    by their ids, and the others in windows of time.
 
     Args:
         session: a database session.
         query: the query of the ids of clients.
         order: the order.
         after: the place after which the page begins; None: the first page.
-        limit: the largest number of clients.
+        limit: the largest number of clients; None: all.
     """
-    is_unused = after is not None and after.key is None
-    if order.sort != "last-used" or order.only is not None:
+    if order.sort != "last-used" or order.only is not None or limit is None:
         return _read(session, query, order, after, limit)
-    if is_unused or (after is None and not order.descending):
-        found = _read_unused(session, query, order, after, limit)
-        if order.descending or len(found) == limit:
-            return found
-    elif order.descending:
-        since = _find_time(session, after, _USES_PER_CLIENT * limit)
-        found = _read(session, query, replace(order, since=since), after, limit)
-        if since is None or len(found) == limit:
-            return found
-    return _read(session, query, order, after, limit)
+    begins_unused = not order.descending if after is None else after.key is None
+    parts = (_read_unused, _read_used) if begins_unused else (_read_used, _read_unused)
+    found = parts[0](session, query, order, after, limit)
+    is_last_part = begins_unused is order.descending
+    if is_last_part or len(found) == limit:
+        return found
+    return [*found, *parts[1](session, query, order, None, limit - len(found))]
 
 
 def _read(
-    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int
+    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int | None
 ) -> Sequence[Place]:
     ordered = order.select(query).limit(limit)
     if after is not None:
@@ -186,16 +200,35 @@ def _read_unused(
     session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int
 ) -> Sequence[Place]:
     """Return the places of clients that were never used."""
-    secret = exists().where(
-        ClientSecret.client_id == Client.id, ClientSecret.last_used_at.is_not(None)
-    )
-    use = exists().where(ScopeUse.client_id == Client.id, ScopeUse.kind == "asked")
+    used = (_has_secret(ClientSecret.last_used_at.is_not(None)), _has_use())
     by_id = ClientOrder("id", order.descending)
-    return _read(session, query.where(~secret, ~use), by_id, after, limit)
+    return _read(session, query.where(*(~each for each in used)), by_id, after, limit)
 
 
-def _find_time(session: Session, after: Place | None, number: int) -> datetime | None:
-    """Return a time since which there are so many uses up to a place; None: all are read.
+def _read_used(
+    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int
+) -> Sequence[Place]:
+    """Return the places of clients that were used.
+
+    A page is that of the uses next to its beginning, if these are of enough clients.
+    """
+    begin = None if after is None or after.key is None else datetime.fromisoformat(after.key)
+    found: Sequence[Place] = ()
+    for uses in (_USES_PER_CLIENT, 10 * _USES_PER_CLIENT, None):
+        if uses == 10 * _USES_PER_CLIENT and not found:
+            continue
+        end = None if uses is None else _find_time(session, begin, uses * limit, order)
+        window = Window(end, begin) if order.descending else Window(begin, end)
+        found = _read(session, query, replace(order, window=window), after, limit)
+        if end is None or len(found) == limit:
+            break
+    return found
+
+
+def _find_time(
+    session: Session, begin: datetime | None, number: int, order: ClientOrder
+) -> datetime | None:
+    """Return a time up to which there are so many uses from another on; None: there are fewer.
 
     Uses outside the limits of a caller count too: it is only a guess of how far to look.
     """
@@ -204,12 +237,19 @@ def _find_time(session: Session, after: Place | None, number: int) -> datetime |
     of_token = select(use.last_at).where(use.kind == "asked")
     times = []
     for query, at in ((of_secret, secret.last_used_at), (of_token, use.last_at)):
-        if after is not None and after.key is not None:
-            query = query.where(at <= datetime.fromisoformat(after.key))  # noqa: PLW2901
-        times.append(session.scalar(query.order_by(at.desc()).offset(number).limit(1)))
-    since = max((each for each in times if each is not None), default=None)
-    if since is None or after is None:
-        return since
-    # Behind the latest uses, those of all clients are read faster at once.
-    later = session.scalar(of_token.with_only_columns(func.count()).where(use.last_at >= since))
-    return since if (later or 0) <= _USES_PER_CLIENT * number else None
+        if begin is not None:
+            query = query.where(at <= begin if order.descending else at >= begin)  # noqa: PLW2901
+        ordered = query.order_by(at.desc() if order.descending else at)
+        times.append(session.scalar(ordered.offset(number).limit(1)))
+    found = [each for each in times if each is not None]
+    return (max if order.descending else min)(found, default=None)
+
+
+def _has_secret(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition that a client has a secret with a condition."""
+    return exists().where(ClientSecret.client_id == Client.id, condition)
+
+
+def _has_use(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition that a client asked for a scope, with conditions of that use."""
+    return exists().where(ScopeUse.client_id == Client.id, ScopeUse.kind == "asked", *conditions)

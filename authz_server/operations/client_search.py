@@ -4,13 +4,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
 from authz_server.clients.models import CLIENT_GRANT, CLIENT_TEXT, Client, ClientSecret
+from authz_server.operations.client_conditions import (
+    contains_text,
+    in_state,
+    is_active,
+    is_unused_since,
+)
 from authz_server.operations.client_orders import ClientOrder, ClientSort, Place, read_places
 from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.operations.id_lists import find_few, is_one_of, is_sqlite
@@ -23,6 +29,10 @@ _TEXT, _GRANT = CLIENT_TEXT.c, CLIENT_GRANT.c
 _CHUNK = 500
 #: The largest number of clients with a scope that are found first, before the other conditions.
 FEW = 1_000
+#: The largest number that a list of clients counts, unless it counts all.
+COUNTED = 10_000
+#: The key of the ids of the clients that a limited caller sees, if they are few, in a session.
+SEEN_CLIENTS = "seen_clients"
 #: The execution option of a query whose rows are clients, with no rows of other clients in it: a
 #: limited caller sees the same by simpler conditions.
 LISTS_CLIENTS = "lists_clients"
@@ -79,11 +89,13 @@ class FoundClients:
 
     Attributes:
         clients: the clients, in the order of the list.
-        total: the number of clients in the whole list.
+        total: the number of clients in the whole list, or one that it is above.
+        is_exact: whether the total is the number.
     """
 
     clients: tuple[FoundClient, ...]
     total: int
+    is_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +122,8 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
 ) -> FoundClients:
     """Return clients with their last use, in an order, and their number.
 
+    Without clients, all are counted; beside a part of the list, up to :data:`COUNTED`.
+
     Args:
         services: the parts of the server.
         filters: the clients to find.
@@ -121,18 +135,43 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
     now = services.corrected_clock()
     with services.database.reading() as session:
         wanted = _find_wanted(session, filters, now)
-        total = _count(session, wanted)
         if limit == 0:
-            return FoundClients(clients=(), total=total)
-        ordered = ClientOrder(sort, descending, only=wanted.only).select(wanted.query)
-        ids = session.scalars(ordered.offset(offset).limit(limit)).all()
-        return FoundClients(clients=_describe_all(session, ids, now), total=total)
+            return FoundClients(clients=(), total=_count(session, wanted).number)
+        order = ClientOrder(sort, descending, only=wanted.only)
+        end = None if limit is None else offset + limit
+        places = read_places(session, wanted.query, order, None, end)
+        total = Total(len(places))
+        if end is not None and len(places) == end:
+            total = _count(session, wanted, max(end, COUNTED))
+        ids = [each.client_id for each in places[offset:]]
+        clients = _describe_all(session, ids, now)
+        return FoundClients(clients=clients, total=total.number, is_exact=total.is_exact)
 
 
-def count_clients(services: Services, filters: ClientFilters) -> int:
-    """Return the number of clients."""
+class Total(NamedTuple):
+    """A number of clients.
+
+    Attributes:
+        number: the number, or one that it is above.
+        is_exact: whether it is the number.
+    """
+
+    number: int
+    is_exact: bool = True
+
+
+def count_clients(
+    services: Services, filters: ClientFilters, *, most: int | None = COUNTED
+) -> Total:
+    """Return the number of clients.
+
+    Args:
+        services: the parts of the server.
+        filters: the clients to count.
+        most: the largest number that is counted; None: all are.
+    """
     with services.database.reading() as session:
-        return _count(session, _find_wanted(session, filters, services.corrected_clock()))
+        return _count(session, _find_wanted(session, filters, services.corrected_clock()), most)
 
 
 def sort_clients(
@@ -231,22 +270,32 @@ def _find_wanted(session: Session, filters: ClientFilters, now: datetime) -> _Wa
     """
     query = _select_ids(session, filters, now)
     if replace(filters, text_in_scopes=True) == ClientFilters():
-        return _Wanted(query)
+        seen = session.info.get(SEEN_CLIENTS)
+        return _Wanted(query) if seen is None else _Wanted(query, only=_is_one_of(session, seen))
     # A text is read in the order of its own narrow table, before the grants of each client.
     ordered = query.order_by(_TEXT.client_id) if filters.text else query
     few = find_few(session, ordered, FEW)
     if few is None:
         return _Wanted(query)
-    only = partial(is_one_of, ids=few, is_sqlite=is_sqlite(session))
+    only = _is_one_of(session, few)
     chosen = _from(Client.id).where(Client.kind == "client", only(Client.id))
     return _Wanted(chosen, len(few), only)
 
 
-def _count(session: Session, wanted: _Wanted) -> int:
+def _is_one_of(session: Session, ids: Sequence[str]) -> Callable[[Any], ColumnElement[bool]]:
+    return partial(is_one_of, ids=ids, is_sqlite=is_sqlite(session))
+
+
+def _count(session: Session, wanted: _Wanted, most: int | None = None) -> Total:
     if wanted.number is not None:
-        return wanted.number
-    counted = wanted.query.with_only_columns(func.count(), maintain_column_froms=True)
-    return session.scalar(counted) or 0
+        return Total(wanted.number)
+    if most is None:
+        counted = wanted.query.with_only_columns(func.count(), maintain_column_froms=True)
+        return Total(session.scalar(counted) or 0)
+    # The rows are counted here: the limits of a caller apply to the query of clients itself.
+    each = wanted.query.with_only_columns(literal(1), maintain_column_froms=True)
+    found = len(session.scalars(each.limit(most + 1)).all())
+    return Total(min(found, most), is_exact=found <= most)
 
 
 def _select_ids(session: Session, filters: ClientFilters, now: datetime) -> Select[Any]:
@@ -277,13 +326,13 @@ def _conditions(
         names = filters.one_of_scopes
         conditions.append(are_granted(session, "scope", names, Client.id.expression))
     if filters.state is not None:
-        conditions.append(_in_state(filters.state, now))
+        conditions.append(in_state(filters.state, now))
     if filters.unused_since is not None:
         conditions.append(Client.created_at < filters.unused_since)
-        conditions += _is_unused_since(filters.unused_since)
+        conditions += is_unused_since(filters.unused_since)
     if filters.secret_ends_before is not None:
         ends = ClientSecret.expires_at.between(now, filters.secret_ends_before)
-        due = select(ClientSecret.client_id).where(ends, _is_active(now))
+        due = select(ClientSecret.client_id).where(ends, is_active(now))
         conditions.append(Client.id.in_(due))
     return conditions
 
@@ -291,57 +340,12 @@ def _conditions(
 def _has_text(session: Session, filters: ClientFilters) -> ColumnElement[bool]:
     """Return the condition that a client has a text in one of its fields."""
     of_sqlite = is_sqlite(session)
-    own = _contains(_TEXT.text, filters.text, of_sqlite=of_sqlite)
+    own = contains_text(_TEXT.text, filters.text, of_sqlite=of_sqlite)
     if not filters.text_in_scopes:
         return own
-    in_name = _contains(func.lower(Scope.name), filters.text, of_sqlite=of_sqlite)
+    in_name = contains_text(func.lower(Scope.name), filters.text, of_sqlite=of_sqlite)
     names = session.scalars(select(Scope.name).where(in_name)).all()
     return or_(own, are_granted(session, "scope", names, _TEXT.client_id)) if names else own
-
-
-def _contains(text: ColumnElement[str], wanted: str, *, of_sqlite: bool) -> ColumnElement[bool]:
-    """Return the condition that a text in lower case has a part, in any case of its letters."""
-    if not of_sqlite:
-        return func.strpos(text, func.lower(wanted)) > 0
-    if wanted.isascii():
-        return func.instr(text, wanted.lower()) > 0
-    # SQLite's lower() leaves the letters beyond ASCII as they are.
-    pattern = "".join(map(_either_case, wanted))
-    return text.op("GLOB", is_comparison=True)(f"*{pattern}*")
-
-
-def _either_case(letter: str) -> str:
-    """Return the pattern of GLOB for a letter, lower case where it is of ASCII."""
-    if letter.isascii():
-        return f"[{letter}]" if letter in "*?[" else letter.lower()
-    forms = {letter, letter.lower(), letter.upper()}
-    return f"[{''.join(sorted(each for each in forms if len(each) == 1))}]"
-
-
-def _in_state(state: str, now: datetime) -> ColumnElement[bool]:
-    """Return the condition of a state; the order of the tests is that of ``state_of``."""
-    disabled = Client.enabled.is_(False)
-    expired = and_(Client.expires_at.is_not(None), Client.expires_at <= now)
-    future = and_(Client.starts_at.is_not(None), Client.starts_at > now)
-    return {
-        "disabled": disabled,
-        "expired": and_(~disabled, expired),
-        "not yet": and_(~disabled, ~expired, future),
-        "enabled": and_(~disabled, ~expired, ~future),
-    }[state]
-
-
-def _is_unused_since(at: datetime) -> Sequence[ColumnElement[bool]]:
-    by_secret = exists().where(ClientSecret.client_id == Client.id, ClientSecret.last_used_at >= at)
-    by_token = exists().where(
-        ScopeUse.client_id == Client.id, ScopeUse.kind == "asked", ScopeUse.last_at >= at
-    )
-    # Apart, so that PostgreSQL joins either table.
-    return ~by_secret, ~by_token
-
-
-def _is_active(now: datetime) -> ColumnElement[bool]:
-    return or_(ClientSecret.ended_at.is_(None), ClientSecret.ended_at > now)
 
 
 def _load(session: Session, ids: Sequence[str]) -> dict[str, Client]:

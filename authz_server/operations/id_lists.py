@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Select, String, any_, literal
+from sqlalchemy import ARRAY, ColumnElement, Select, String, any_, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 
@@ -28,7 +28,20 @@ def is_sqlite(session: Session) -> bool:
     return session.get_bind().dialect.name == "sqlite"
 
 
-def find_few(session: Session, query: Select[Any], most: int) -> tuple[str, ...] | None:
-    """Return the distinct ids of a query, sorted; None: it returns more than ``most``."""
+def find_few(
+    session: Session, query: Select[Any], most: int, rows: int = 1
+) -> tuple[str, ...] | None:
+    """Return the distinct ids of a query, sorted; None: it returns more than ``most``.
+
+    Args:
+        session: a database session; with several rows of an id, it is not narrowed.
+        query: the query.
+        most: the largest number of ids.
+        rows: how many rows of an id it has at most.
+    """
+    if rows > 1:
+        # So many rows are of more ids than those.
+        found_rows = query.limit(most * rows + 1).subquery()
+        query = select(*found_rows.c).distinct()
     found = session.scalars(query.limit(most + 1)).all()
     return tuple(sorted(set(found))) if len(found) <= most else None

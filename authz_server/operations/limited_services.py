@@ -14,9 +14,10 @@ from authz_server.clients.models import Client, ClientSecret, ResourceServer
 from authz_server.clients.registration.models import InitialAccessToken
 from authz_server.database.change_feed import Revision
 from authz_server.errors import OperatorError
-from authz_server.operations.client_search import LISTS_CLIENTS
+from authz_server.operations.client_search import LISTS_CLIENTS, SEEN_CLIENTS
+from authz_server.operations.criteria import criteria_of
 from authz_server.operations.permissions import Limits
-from authz_server.operations.reach import Reach, criteria_of
+from authz_server.operations.reach import Reach
 from authz_server.operations.reach_reading import load_reach
 from authz_server.scopes.models import Scope
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
@@ -197,6 +198,7 @@ def _narrowed(
 ) -> Iterator[Session]:
     with begin() as session:
         _narrow(session, reach)
+        session.info[SEEN_CLIENTS] = reach.seen_clients
         yield session
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, true
-from sqlalchemy.orm import InstrumentedAttribute, Session, with_loader_criteria
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.pending_changes import PendingChange
 from authz_server.audit.sink import AuditRecord
@@ -23,6 +23,7 @@ from authz_server.database.idempotency import IdempotentCreation
 from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.client_search import FEW, FoundClient
 from authz_server.operations.client_views import ClientView
+from authz_server.operations.criteria import options_of
 from authz_server.operations.id_lists import find_few, is_one_of
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
@@ -35,12 +36,13 @@ from authz_server.tokens.models import RevocationCutOff, RevokedToken, Stop
 _CLIENT = Client.__table__.alias("limiting_client").c
 _TOKEN = InitialAccessToken.__table__.alias("limiting_token").c
 _GRANT = CLIENT_GRANT.alias("limiting_grant").c
+_ROW = CLIENT_GRANT.alias("granted").c
 _ALIAS = ScopeAlias.__table__.alias("limiting_alias").c
 _View = TypeVar("_View", bound=ClientView)
 #: Before the id of a client, as the subject of a record.
 _OF_CLIENT = "client:"
-#: The largest number of own clients whose records are found first; those of more fill a page soon.
-_FEW_OWN = 3_000
+#: The largest number of clients that are found first; more of them fill a page soon.
+_FEW_CLIENTS = 3_000
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 #: Tables without a fact that administrators see.
 _NEUTRAL = (Change, IdempotentCreation, Revision, RevocationCutOff, RevokedToken)
@@ -117,7 +119,7 @@ class Reach:
     @cached_property
     def options(self) -> tuple[Any, ...]:
         """The options of a query that apply the conditions."""
-        return _options(self.conditions)
+        return options_of(self.conditions)
 
     @cached_property
     def options_of_lists(self) -> tuple[Any, ...]:
@@ -136,7 +138,7 @@ class Reach:
                 self._is_one_of(ScopeUse.client_id, self.seen_clients), self._seen_use()
             ),
         }
-        return _options({**self.conditions, **of_listed})
+        return options_of({**self.conditions, **of_listed})
 
     def owns_client(self, client: Any) -> bool:  # noqa: ANN401 - a row or its view
         """Return whether nothing of a client belongs to others, so that the caller may change it.
@@ -241,11 +243,13 @@ class Reach:
             conditions.append(of_client.where(self._is_seen_grant()).exists())
         return and_(*conditions)
 
-    def _is_seen_grant(self) -> ColumnElement[bool]:
+    def _is_seen_grant(self, row: Any = _GRANT) -> ColumnElement[bool]:  # noqa: ANN401 - an alias
         """Return the condition of the grants of which the caller sees the name."""
+        # Of one client, SQLite would seek each name, and not read the few rows.
+        kind = cast(row.kind, String) if row is _GRANT and self.is_sqlite else row.kind
         return or_(
-            and_(_GRANT.kind == "scope", _GRANT.name.in_(sorted(self.seen_scopes))),
-            and_(_GRANT.kind == "resource_server", _GRANT.name.in_(sorted(self.seen_servers))),
+            and_(kind == "scope", row.name.in_(sorted(self.seen_scopes))),
+            and_(kind == "resource_server", row.name.in_(sorted(self.seen_servers))),
         )
 
     def with_ids(self, session: Session) -> "Reach":
@@ -256,16 +260,18 @@ class Reach:
         Args:
             session: a session that is not narrowed.
         """
-        if self.limits.resource_servers is not None:
-            seen = select(_GRANT.client_id).where(self._is_seen_grant())
+        if self.limits.resource_servers is None:
+            seen = own = select(_CLIENT.id).where(self._own_client())
+            grants = 1
         else:
-            seen = select(_CLIENT.id).where(self._seen_client(_CLIENT))
-        own = select(_CLIENT.id).where(self._own_client())
-        few = find_few(session, seen, FEW)
+            seen = select(_ROW.client_id).where(self._is_seen_grant(_ROW))
+            own = seen.where(_CLIENT.id == _ROW.client_id, self._own_client())
+            grants = len(self.seen_scopes) + len(self.seen_servers)
+        few = find_few(session, seen, _FEW_CLIENTS, grants)
         return replace(
             self,
             seen_clients=few,
-            own_clients=find_few(session, own, _FEW_OWN) if few is None else few,
+            own_clients=find_few(session, own, _FEW_CLIENTS, grants) if few is None else few,
             own_tokens=find_few(session, self._own_tokens(), FEW),
         )
 
@@ -375,15 +381,6 @@ class Reach:
         else:
             each = func.json_array_elements_text(column).table_valued("value").render_derived()
         return select(each.c.value).where(each.c.value.not_in(sorted(own))).exists()
-
-
-def criteria_of(kind: type[Any], condition: ColumnElement[bool]) -> Any:  # noqa: ANN401 - an option
-    """Return the option of a query by which it finds the rows with a condition alone."""
-    return with_loader_criteria(kind, condition, include_aliases=True)
-
-
-def _options(conditions: Mapping[type[Any], ColumnElement[bool]]) -> tuple[Any, ...]:
-    return tuple(criteria_of(kind, each) for kind, each in conditions.items())
 
 
 def _only(names: Iterable[str], seen: AbstractSet[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import String
+from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.database.inserts import insert_into
@@ -34,6 +34,7 @@ class ScopeUse(Base):
     """
 
     __tablename__ = "scope_use"
+    __table_args__ = (Index(None, "last_at"),)
 
     client_id: Mapped[str] = mapped_column(String(128), primary_key=True)
     scope: Mapped[str] = mapped_column(String(200), primary_key=True)

@@ -14,7 +14,9 @@ from authz_server.clients.models import Client, Kind
 from authz_server.operations.caller_power import require_no_more_of_client
 from authz_server.operations.client_orders import ClientOrder, ClientSort, Place
 from authz_server.operations.client_search import (
+    COUNTED,
     ClientFilters,
+    Total,
     count_clients,
     search_clients,
     sort_clients,
@@ -53,7 +55,8 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
         secret_ends_before: the time before which one of its active secrets ends.
         sort: the order; clients that were never used come first by ``last-used``.
         descending: whether the order is reversed.
-        total: whether the answer has the number of clients in the whole list.
+        total: whether the answer has the number of clients in the whole list: ``true`` counts up to
+            10,000, ``exact`` all of them.
     """
 
     q: Annotated[str, Meta(max_length=200)] = ""
@@ -66,17 +69,24 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
     secret_ends_before: Instant | None = None
     sort: ClientSort = "id"
     descending: bool = False
-    total: bool = False
+    total: Literal["false", "true", "exact"] = "false"
+
+    def filters(self) -> dict[str, Any]:
+        """Return the parameters that select the clients: a cursor continues with any total."""
+        return {**super().filters(), "total": False}
 
 
 class ClientListMembers(msgspec.Struct, frozen=True, kw_only=True):
     """The members that the answer to a list of clients has beside those of a list.
 
     Attributes:
-        total: the number of clients in the whole list, if it was asked for.
+        total: the number of clients in the whole list, or 10,000 if there are more; if it was
+            asked for.
+        total_is_exact: whether it is the number.
     """
 
     total: int | UnsetType = UNSET
+    total_is_exact: bool | UnsetType = UNSET
 
 
 class ClientChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,9 +179,17 @@ def list_clients(call: Call) -> Reply:
         page = call.page([shown(call, each) for each in found], lambda client: client.id)
     else:
         page = _sorted_page(call, filters)
-    if query.total:
-        page.body["total"] = count_clients(call.services, filters)
+    if query.total != "false":
+        page.body["total"], page.body["total_is_exact"] = _total(call, filters, page)
     return page
+
+
+def _total(call: Call, filters: ClientFilters, page: Reply) -> Total:
+    """Return the number of clients in the whole list, of which a page was read."""
+    query: ClientQuery = call.query
+    if query.cursor is None and page.body["next"] is None:
+        return Total(len(page.body["items"]))
+    return count_clients(call.services, filters, most=None if query.total == "exact" else COUNTED)
 
 
 def _sorted_page(call: Call, filters: ClientFilters) -> Reply:

@@ -49,10 +49,11 @@ def _find_clients(  # noqa: PLR0913 - those of the operation
     offset: int = 0,
     limit: int | None = None,
 ) -> FoundClients:
+    end = None if limit is None else offset + limit
     pages = api.pages(
         "clients:read",
         "clients",
-        most=None if limit is None else offset + limit,
+        most=end,
         q=filters.text,
         organisation=filters.organisation,
         authentication_method=filters.authentication_method,
@@ -62,16 +63,18 @@ def _find_clients(  # noqa: PLR0913 - those of the operation
         secret_ends_before=filters.secret_ends_before,
         sort=sort,
         descending=descending,
-        total=True,
+        total="exact" if limit == 0 else "false" if limit is None else "true",
     )
     items: list[Any] = []
-    total = 0
+    page: dict[str, Any] = {}
     for page in pages:
         items += page["items"]
-        total = page["total"]
-    end = None if limit is None else offset + limit
     clients = tuple(convert(each, FoundClient) for each in items[offset:end])
-    return FoundClients(clients=clients, total=total)
+    return FoundClients(
+        clients=clients,
+        total=page.get("total", len(items)),
+        is_exact=page.get("total_is_exact", True),
+    )
 
 
 @carries_out(get_client)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from authz_server.admin.resources import clients
+from authz_server.operations import client_search
 from support.admin_site import require_problem
 
 
@@ -25,6 +27,27 @@ def test_clients_are_sorted_page_by_page_and_counted(site):
         require_problem(site.get(other), 400, "invalid-cursor")
     assert "total" not in site.get("/clients").json
     require_problem(site.get("/clients?sort=secret"), 400, "invalid-request")
+
+
+def test_a_total_is_exact_up_to_a_number_unless_all_are_counted(site, monkeypatch):
+    """A cursor continues the list with another total, or with none."""
+    for number in range(3):
+        site.new_client(id=f"counted-{number}", organisation="Counted")
+    path = "/clients?organisation=Counted&limit=2"
+    monkeypatch.setattr(clients, "COUNTED", 2)
+    # Few are found by their ids, and their number is known.
+    monkeypatch.setattr(client_search, "FEW", 2)
+    for total, expected in (("true", (2, False)), ("exact", (3, True))):
+        page = site.get(f"{path}&total={total}").json
+        assert (page["total"], page["total_is_exact"]) == expected
+    page = site.get(path).json
+    assert page.keys().isdisjoint({"total", "total_is_exact"})
+    last = site.get(f"{path}&total=exact&cursor={page['next']}").json
+    assert [each["id"] for each in last["items"]] == ["counted-2"]
+    assert (last["total"], last["total_is_exact"]) == (3, True)
+    whole = site.get("/clients?organisation=Counted&total=true").json
+    assert (whole["total"], whole["total_is_exact"]) == (3, True)
+    require_problem(site.get(f"{path}&total=most"), 400, "invalid-request")
 
 
 def test_rings_are_reported_together(site):

@@ -6,15 +6,16 @@ import flask_migrate
 import pytest
 from alembic.script import ScriptDirectory
 from flask import Flask
-from sqlalchemy import insert, text
+from sqlalchemy import insert, inspect, text
 from sqlalchemy.schema import CreateIndex
 
 from authz_server.audit.pending_changes import PendingChange
-from authz_server.clients.models import Client
+from authz_server.clients.models import Client, ClientSecret
 from authz_server.database.orm import open_database
 from authz_server.database.schema import HEAD, MIGRATIONS, REVISIONS
 from authz_server.key_rings.event_log import load_events, verify_event_chain
 from authz_server.key_rings.store import SqlKeyStore
+from authz_server.scopes.uses import ScopeUse
 from authz_server.settings import DatabaseSettings
 from keys.signing_key import KeyState
 from keys.testing import MOMENT, KeyStoreContract
@@ -326,3 +327,26 @@ def test_indexes_sort_clients_by_the_expressions_of_the_model(schema: Schema):
     assert set(indexes()) == before
     schema.upgrade("head")
     assert added.items() <= indexes().items()
+
+
+def test_indexes_sort_clients_by_their_last_use(schema: Schema):
+    """The model has them too; a downgrade drops them."""
+    added = {"ix_client_secret_last_used_at", "ix_scope_use_last_at"}
+    of_model = {
+        index.name for table in (ClientSecret, ScopeUse) for index in table.__table__.indexes
+    }
+    assert added <= of_model
+
+    def indexes() -> set[str]:
+        tables = ("client_secret", "scope_use")
+        with schema.database.engine.connect() as connection:
+            found = [each for table in tables for each in inspect(connection).get_indexes(table)]
+        return {each["name"] for each in found}
+
+    schema.upgrade("0024")
+    before = indexes()
+    schema.upgrade("0025")
+    assert indexes() - before == added
+    schema.downgrade("0024")
+    assert indexes() == before
+    schema.upgrade("head")

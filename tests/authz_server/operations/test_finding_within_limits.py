@@ -1,24 +1,30 @@
 """Lists of many clients for a caller with limits: what the database does for each statement."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import get_args
 
 import pytest
-from sqlalchemy import event, insert, text
+from sqlalchemy import delete, event, insert, select, text
 
 from authz_server.clients.models import Client, ClientSecret
-from authz_server.operations.client_orders import ClientOrder
+from authz_server.operations.client_orders import ClientOrder, ClientSort
 from authz_server.operations.client_search import (
     FEW,
     ClientFilters,
+    Total,
+    count_clients,
     find_clients,
     search_clients,
     sort_clients,
 )
-from authz_server.operations.limited_services import limit_services
+from authz_server.operations.limited_services import limit_services, reach_of
 from authz_server.operations.permissions import Limits
 from authz_server.operations.resource_servers import create_resource_server
+from authz_server.scopes.models import Scope
+from authz_server.scopes.uses import ScopeUse
 
-CLIENTS = 3 * FEW
+CLIENTS = 4 * FEW
 OF_SERVER = Limits(resource_servers=frozenset({"mapper"}))
 OF_OFFICE = Limits(organisations=frozenset({"Office 0"}))
 #: A client of that office, whose secret was used.
@@ -40,6 +46,31 @@ def crowded(shared_operator):
     with services.transaction() as session:
         session.execute(text("ANALYZE"))
     return shared_operator
+
+
+@pytest.fixture
+def used(crowded):
+    """The operator, with two uses of each client: the last one was used first and a day ago."""
+    now = datetime.now(UTC)
+    with crowded.services.transaction() as session:
+        rows = [
+            {
+                "client_id": f"client-{number:06}",
+                "scope": scope,
+                "kind": "asked",
+                "first_at": now,
+                "last_at": now - timedelta(days=1 + days, minutes=number),
+            }
+            for number in range(CLIENTS)
+            for days, scope in enumerate(("mapper/link", "disburse/disburse"))
+        ]
+        session.execute(insert(ScopeUse), rows)
+    with crowded.services.transaction() as session:
+        session.execute(text("ANALYZE"))
+    yield crowded
+    with crowded.services.transaction() as session:
+        session.execute(delete(ScopeUse))
+        session.execute(text("ANALYZE"))
 
 
 def _client(number: int) -> dict:
@@ -98,7 +129,9 @@ def test_grants_are_joined_and_not_read_for_each_client(crowded, name):
     listing = [
         each
         for each in statements
-        if each[0].startswith(("SELECT client.id \n", "SELECT client.id, lower", "SELECT count("))
+        if each[0].startswith(
+            ("SELECT client.id \n", "SELECT client.id, lower", "SELECT ? AS", "SELECT %(param_1)s")
+        )
     ]
     assert listing
     if engine.dialect.name == "sqlite":
@@ -127,10 +160,7 @@ def test_a_sorted_page_reads_an_index_and_sorts_nothing(crowded, sort, limits, d
         found, statements = statements_of(crowded, limits, page)
         after = found.places[found.clients[-1].id]
         (listing,) = (each for each in statements if "ORDER BY" in each[0] and "LIMIT" in each[0])
-        word = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
-        with engine.connect() as connection:
-            lines = connection.exec_driver_sql(f"{word} {listing[0]}", listing[1]).all()
-        plan = "\n".join(str(line) for line in lines)
+        plan = plan_of(crowded, *listing)
         index = {
             "id": ("pk_client", "sqlite_autoindex_client"),
             "name": ("ix_client_lower_name",),
@@ -168,3 +198,102 @@ def test_the_last_use_of_a_shared_client_orders_nothing(crowded):
     for limits, first in ((OF_OFFICE, USED), (OF_SERVER, f"client-{CLIENTS - 1:06}")):
         found, _ = statements_of(crowded, limits, last_used)
         assert found == [first]
+
+
+def plan_of(operator, statement, parameters):
+    """Return the plan of a statement, a line for each step."""
+    engine = operator.services.database.engine
+    word = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    with engine.connect() as connection:
+        lines = connection.exec_driver_sql(f"{word} {statement}", parameters).all()
+    return "\n".join(str(line) for line in lines)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("limits", [Limits(), OF_SERVER])
+def test_a_deep_page_by_last_use_reads_the_uses_next_to_it(used, limits, descending):
+    """The uses of all clients are not read: an index has those of a window of time."""
+    order = ClientOrder("last-used", descending)
+    services = limit_services(used.services, limits, only_reads=True)
+    with services.database.reading() as session:
+        listed = session.execute(order.select(select(Client.id).where(Client.kind == "client")))
+        places = [order.place(*row) for row in listed if row[0].startswith("client-")]
+    middle = len(places) // 2
+
+    def page(services):
+        return sort_clients(services, ClientFilters(), order, after=places[middle], limit=3)
+
+    found, statements = statements_of(used, limits, page)
+    assert [each.id for each in found.clients] == [
+        place.client_id for place in places[middle + 1 : middle + 4]
+    ]
+    reading = [each for each in statements if "scope_use" in each[0] and "ORDER BY" in each[0]]
+    assert len(reading) == 2
+    for statement, parameters in reading:
+        plan = plan_of(used, statement, parameters)
+        assert "ix_scope_use_last_at" in plan, plan
+        assert "Seq Scan on scope_use" not in plan, plan
+        assert "SCAN scope_use\n" not in plan, plan
+
+
+def test_clients_with_several_grants_are_few(crowded):
+    """Their ids are known before a list is read, however many scopes each of them has."""
+    services = crowded.services
+    scopes = [f"few/{number}" for number in range(9)]
+    server = {"name": "Few", "identifier": "urn:t:few", "scopes": []}
+    create_resource_server(services, actor=crowded.actor, id="few", **server)
+    with services.transaction() as session:
+        owned = {"resource_server_id": "few", "description": "", "risk": "read"}
+        session.add_all(Scope(name=name, **owned) for name in scopes)
+        rows = [{**_client(number), "id": f"few-{number}"} for number in range(FEW)]
+        session.execute(insert(Client), [{**row, "allowed_scopes": scopes} for row in rows])
+    limits = Limits(resource_servers=frozenset({"few"}))
+    try:
+        found, _ = statements_of(crowded, limits, LISTS["a page"])
+        assert len(found) == 101
+        reach = reach_of(limit_services(services, limits, only_reads=True))
+        assert len(reach.seen_clients) == FEW
+        assert reach_of(limit_services(services, OF_SERVER, only_reads=True)).seen_clients is None
+    finally:
+        with services.transaction() as session:
+            session.execute(delete(Client).where(Client.id.startswith("few-")))
+            session.execute(delete(Scope).where(Scope.name.in_(scopes)))
+
+
+@pytest.mark.parametrize("limits", [Limits(), OF_SERVER, OF_OFFICE])
+def test_no_more_clients_are_counted_than_asked_for(crowded, limits):
+    """A total of many clients reads a part of them, and is not said to be exact."""
+    for filters in (ClientFilters(), ClientFilters(text="client"), ClientFilters(state="enabled")):
+
+        def count(services, filters=filters, **most):
+            return count_clients(services, filters, **most)
+
+        exact, _ = statements_of(crowded, limits, partial(count, most=None))
+        assert exact.is_exact
+        assert exact.number >= CLIENTS // 10
+        for most in (exact.number, exact.number + 1):
+            assert statements_of(crowded, limits, partial(count, most=most))[0] == exact
+        few, statements = statements_of(crowded, limits, partial(count, most=exact.number - 1))
+        if few.is_exact:
+            # They are few, and were found by their ids.
+            assert limits == OF_OFFICE
+            assert few == exact
+        else:
+            assert few == Total(exact.number - 1, is_exact=False)
+            assert "LIMIT" in statements[-1][0]
+
+
+def test_the_pages_of_find_clients_are_those_of_the_list(used):
+    """Whatever the page, the clients are those of the whole list, and nothing is left out."""
+    for sort in get_args(ClientSort):
+        for descending in (False, True):
+            order = {"sort": sort, "descending": descending}
+            whole = find_clients(used.services, ClientFilters(), **order)
+            ids = [each.id for each in whole.clients]
+            assert (whole.total, whole.is_exact) == (len(ids), True)
+            for offset in (0, 7, len(ids) - 2, len(ids) + 1):
+                page = find_clients(used.services, ClientFilters(), offset=offset, limit=5, **order)
+                assert [each.id for each in page.clients] == ids[offset : offset + 5]
+                assert (page.total, page.is_exact) == (len(ids), True)
+    counted = find_clients(used.services, ClientFilters(), limit=0)
+    assert (counted.clients, counted.total) == ((), len(ids))
