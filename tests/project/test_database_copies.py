@@ -32,7 +32,8 @@ def copies(postgresql):
     template = postgresql.create_database()
     run(template, SCHEMA)
     postgresql.close_database(template)
-    return DatabaseCopies(postgresql, database_name(template))
+    with DatabaseCopies(postgresql, database_name(template)) as copies:
+        yield copies
 
 
 def test_a_copy_used_again_is_as_the_template_is(copies):

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -19,10 +20,7 @@ Fill = Callable[[str, Path], None]
 #: Deleted rows stay in the files, as nothing is vacuumed: a copy ends after so many uses or rows.
 _USES = 100
 _ROWS = 2_000
-_DISCONNECT = """
-SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-"""
+_DISCONNECT = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
 _CATALOGUES = (
     "pg_attrdef",
     "pg_attribute",
@@ -46,15 +44,19 @@ WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_databas
 _SCHEMA = sql.SQL(" UNION ALL ").join(
     [*(_WRITERS.format(sql.Literal(each), sql.Identifier(each)) for each in _CATALOGUES), _SETTINGS]
 )
-_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+# A table without a page never had a row; to delete from it costs as much as from another one.
+_TABLES = """
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+AND pg_relation_size(oid) > 0 ORDER BY 1
+"""
 _SEQUENCES = """
 SELECT format('%I.%I', schemaname, sequencename), last_value, start_value FROM pg_sequences
 """
 
 
 @dataclass(frozen=True)
-class _Pristine:
-    """An unused copy: its schema, and the statements that restore its rows."""
+class _Content:
+    """A copy's schema, and the statements that delete its rows and insert them again."""
 
     schema: list[tuple]
     deletions: sql.Composable
@@ -62,14 +64,25 @@ class _Pristine:
 
 
 class DatabaseCopies:
-    """Copies of the database named `template` on one server; each has a new name at every use."""
+    """Copies of the database named `template` on one server; each has a new name at every use.
+
+    A context manager: it keeps one connection.
+    """
 
     def __init__(self, access: PostgresAccess, template: str) -> None:
         self._access, self._template = access, template
-        self._pristine: _Pristine | None = None
+        self._pristine: _Content | None = None
         self._free: list[str] = []
         self._uses: dict[str, int] = {}
         self._filled: dict[Fill, sql.Composable] = {}
+        self._kept: psycopg.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept is not None:
+            self._kept.close()
 
     def take(self) -> str:
         """Return the URL of a database like the template.
@@ -85,7 +98,7 @@ class DatabaseCopies:
         former = self._free.pop()
         url = self._access.url(f"test_{secrets.token_hex(8)}")
         names = map(sql.Identifier, map(database_name, (former, url)))
-        self._access.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
+        self._administer(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
         self._uses[url] = self._uses.pop(former)
         return url
 
@@ -93,8 +106,7 @@ class DatabaseCopies:
         """Write into an unused copy what `fill` writes; it is called for the first copy alone."""
         if fill not in self._filled:
             fill(url, make_folder("filled"))
-            filled = self._read(url)
-            self._filled[fill] = _script([filled.deletions, filled.insertions])
+            self._filled[fill] = _script([self._pristine.deletions, self._read(url).insertions])
             return
         with self._connect(url) as connection:
             # Neither foreign keys nor triggers.
@@ -113,36 +125,58 @@ class DatabaseCopies:
         else:
             self._access.drop_database(url)
 
-    def _read(self, url: str) -> _Pristine:
+    def _read(self, url: str) -> _Content:
         with self._connect(url) as connection:
-            tables = [sql.Identifier(name) for (name,) in connection.execute(_TABLES)]
+            tables = _tables_of(connection)
             insertions = [*filter(None, (_insertion(connection, table) for table in tables))]
             insertions += [_position(*row) for row in connection.execute(_SEQUENCES)]
-            return _Pristine(
+            return _Content(
                 schema=connection.execute(_SCHEMA).fetchall(),
-                deletions=_script([sql.SQL("DELETE FROM {}").format(table) for table in tables]),
+                deletions=_deletions(tables),
                 insertions=_script(insertions),
             )
 
     def _restore(self, url: str) -> bool:
         """Return whether the database is like the template again."""
         pristine = self._pristine
+        self._administer(_DISCONNECT, database_name(url))
         with self._connect(url) as connection:
-            connection.execute(_DISCONNECT)
             if connection.execute(_SCHEMA).fetchall() != pristine.schema:
                 return False
             # Neither foreign keys nor triggers that refuse a deletion.
             connection.execute("SET LOCAL session_replication_role = replica")
-            cursor = connection.execute(pristine.deletions)
+            cursor = connection.execute(_deletions(_tables_of(connection)))
             deleted = cursor.rowcount
             while cursor.nextset():
                 deleted += cursor.rowcount
             connection.execute(pristine.insertions)
         return deleted < _ROWS
 
+    def _administer(self, statement: Any, *parameters: object) -> None:
+        """Run a statement on the connection that is kept; a test may have ended it."""
+        if self._kept is not None:
+            try:
+                self._kept.execute(statement, parameters)
+            except psycopg.OperationalError:
+                self._kept.close()
+            else:
+                return
+        self._kept = psycopg.connect(
+            self._access.url().replace("+psycopg", ""), autocommit=True, connect_timeout=10
+        )
+        self._kept.execute(statement, parameters)
+
     @staticmethod
     def _connect(url: str) -> psycopg.Connection:
         return psycopg.connect(url.replace("+psycopg", ""), connect_timeout=10)
+
+
+def _tables_of(connection: psycopg.Connection) -> list[sql.Identifier]:
+    return [sql.Identifier(name) for (name,) in connection.execute(_TABLES)]
+
+
+def _deletions(tables: list[sql.Identifier]) -> sql.Composable:
+    return _script([sql.SQL("DELETE FROM {}").format(table) for table in tables])
 
 
 def _insertion(connection: psycopg.Connection, table: sql.Identifier) -> sql.Composable | None:

@@ -46,9 +46,12 @@ def postgresql_template(run_directory: Path, postgresql: PostgresAccess) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql_copies(postgresql: PostgresAccess, postgresql_template: str) -> DatabaseCopies:
+def postgresql_copies(
+    postgresql: PostgresAccess, postgresql_template: str
+) -> Iterator[DatabaseCopies]:
     """Copies of the migrated PostgreSQL database, of this worker process."""
-    return DatabaseCopies(postgresql, postgresql_template)
+    with DatabaseCopies(postgresql, postgresql_template) as copies:
+        yield copies
 
 
 @pytest.fixture(scope="session")
