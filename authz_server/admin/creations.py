@@ -27,7 +27,11 @@ def creation_key(route: Route, call: Call, request: Request) -> tuple[bytes, byt
     digest = sha256(_encode([call.caller.key, call.path, key])).digest()
     # Keyed: the body may hold a secret, which a reader of the database must not be able to try.
     pepper = call.services.settings.clients.secret_pepper.reveal()
-    return digest, hmac.digest(pepper, b"idempotency\0" + _encode(call.body), "sha256")
+    content = b"idempotency\0" + _encode(call.body)
+    if call.control is not None and call.control.break_glass:
+        # A repetition that is to be done at once is another request than one that waits.
+        content += b"\0break_glass"
+    return digest, hmac.digest(pepper, content, "sha256")
 
 
 def _idempotency_key(request: Request) -> str:

@@ -95,6 +95,21 @@ def test_break_glass_does_an_act_at_once_with_a_reason(approvals, client):
     assert approvals.decide(change, "confirm").status_code == 200
 
 
+def test_a_key_of_what_waits_is_not_that_of_what_is_done_at_once(approvals):
+    """Otherwise an emergency would be answered with a change that still waits."""
+    body = {"id": "urgent", "name": "Urgent", "allowed_scopes": [MONEY]}
+    headers = {"Idempotency-Key": "urgent"}
+    waiting = approvals.api.send("POST", "/clients", json=body, headers=headers)
+    assert waiting.status_code == 202, waiting.text
+    glass = "/clients?break_glass=true&reason=now"
+    refused = approvals.api.send("POST", glass, json=body, headers=headers)
+    require_problem(refused, 422, "idempotency-key-reused")
+    headers = {"Idempotency-Key": "at once"}
+    done = approvals.api.send("POST", glass, json=body, headers=headers)
+    assert done.status_code == 201, done.text
+    assert approvals.api.send("POST", glass, json=body, headers=headers).status_code == 200
+
+
 def test_settled_changes_are_deleted_after_their_retention(approvals, client):
     """Those that wait are kept."""
     settled = request_act(approvals, "scope.grant_money", client)[0].json["id"]
