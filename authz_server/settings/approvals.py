@@ -56,8 +56,6 @@ REVOKE_TOKENS: Act = "token.revoke"
 
 #: The acts that wait for an approval.
 APPROVED_ACTS: frozenset[str] = frozenset(get_args(ApprovedAct))
-#: The acts that are done at once and confirmed afterwards.
-CONFIRMED_ACTS: frozenset[str] = frozenset(get_args(ConfirmedAct))
 
 
 class ApprovalSettings(Branch, frozen=True):

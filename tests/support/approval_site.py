@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from werkzeug.test import TestResponse
 
 from authz_server.assembly.operator import operator_services
 from authz_server.operations.clients import create_client
-from authz_server.settings.approvals import APPROVED_ACTS, CONFIRMED_ACTS
+from authz_server.settings.approvals import APPROVED_ACTS, ConfirmedAct
 from support.admin_site import ALL_SCOPES, AdminSite, running_admin_site
 from support.parties import ACTOR
 
@@ -85,7 +85,7 @@ def running_approval_site(
     directory: Path, database_url: str, approvals: Mapping[str, Any] | None = None
 ) -> Iterator[ApprovalSite]:
     """Make a site; its databases are closed in the end."""
-    acts = sorted((APPROVED_ACTS | CONFIRMED_ACTS) - {"scope.grant", *OF_EVERY_CLIENT})
+    acts = sorted(APPROVED_ACTS.union(get_args(ConfirmedAct)) - {"scope.grant", *OF_EVERY_CLIENT})
     overrides = {"approvals": {"acts": acts, **(approvals or {})}}
     with running_admin_site(directory, database_url, overrides) as site:
         yield ApprovalSite(site)

@@ -15,7 +15,7 @@ from authz_server.audit.events import EVENTS
 from authz_server.operations import explain, explain_token
 from authz_server.operations.approved_acts import OPERATIONS, ORDERS
 from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
-from authz_server.settings.approvals import APPROVED_ACTS, CONFIRMED_ACTS
+from authz_server.settings.approvals import APPROVED_ACTS, ConfirmedAct
 from authz_server.tokens.revocations import CutOffKind
 
 _FOLDER = Path(languages.__file__).parent
@@ -99,7 +99,7 @@ def test_every_operation_record_and_act_has_a_title():
     assert titles["record"].keys() == _find_actions() | {
         event.__struct_config__.tag for event in EVENTS
     }
-    assert titles["approval"].keys() == APPROVED_ACTS | CONFIRMED_ACTS
+    assert titles["approval"].keys() == APPROVED_ACTS.union(get_args(ConfirmedAct))
     for named in titles.values():
         for name, each in named.items():
             assert each.keys() == LANGUAGES.keys(), name
