@@ -117,10 +117,17 @@ class TokenExchangeGrant(TokenGrant):
                 raise refusal(f"actor_token: {actor.subject} is not permitted")
             if actor.actor is not None:
                 raise refusal("actor_token: it has an actor of its own")
+        elif policy.impersonation and subject.issuer_name and self._is_own(subject.actor):
+            # It would be the present actor of a token of this server (RFC 8693, 4.1).
+            raise refusal("subject_token: its actor is a party of this server")
         if subject.may_act is not None:
             acting = client.id if actor is None else actor.subject
             if not _is_party(subject.may_act, acting, self.issuer):
                 raise refusal(f"subject_token: may_act does not name {acting}")
+
+    def _is_own(self, actor: Mapping[str, Any] | None) -> bool:
+        """Return whether the ``act`` of another issuer names a party of this server."""
+        return actor is not None and actor["iss"] == self.issuer
 
     def _require_proven(self, *tokens: VerifiedToken | None) -> None:
         """Require that the request proves the keys of bound tokens; the new token has them too."""

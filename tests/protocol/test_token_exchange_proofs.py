@@ -13,6 +13,7 @@ from support.dpop import ProofKey
 from support.forged_tokens import segment
 from support.issuers import Issuers
 from support.protocol import ENDPOINTS, TOKEN_ENDPOINTS, Protocol, require_refusal, running_protocol
+from support.settings_file import ISSUER
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -204,6 +205,27 @@ def test_the_client_s_own_grants_limit_details(protocol: Protocol, issuers, gate
     require_refusal(answer, 400, "invalid_authorization_details")
     answer = exchange(protocol, gateway, token, scope=SCOPE)
     require_refusal(answer, 400, "invalid_authorization_details")
+
+
+def test_another_issuer_names_no_present_actor_of_this_server(protocol: Protocol, issuers):
+    """RFC 8693, 4.1: the outermost actor is the present one; those inside are informational."""
+    policy = {"issuers": {"provider": [USER]}, "audiences": ["mapper"]}
+    for impersonation, party, status in (
+        (True, "https://elsewhere.example", 200),
+        (True, ISSUER, 400),
+        (False, ISSUER, 200),
+    ):
+        client = protocol.new_client(
+            grant_types=[GRANT_TYPE],
+            properties={"token_exchange": policy | {"impersonation": impersonation}},
+        )
+        act = {"iss": party, "sub": protocol.demo.post.id}
+        answer = exchange(protocol, client, issuers.provider_signer(USER, act=act).assertion())
+        if status == 200:
+            found = claims_of(answer.json["access_token"])["act"]
+            assert found == (act if impersonation else {"sub": client.id, "act": act})
+        else:
+            require_refusal(answer, status, "invalid_request")
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
