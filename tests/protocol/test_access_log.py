@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import product
 
 import httpx
 import pytest
@@ -127,9 +126,10 @@ def site(site_and_edge):
     return site_and_edge[0]
 
 
-#: A server with each form and each database once: the one has nothing to do with the other.
-SERVED = [("serve", *pair) for pair in zip(FORMATS, DIALECTS, strict=True)]
-SITES = [*SERVED, *(("wsgi", *pair) for pair in product(FORMATS, DIALECTS))]
+#: Each form and each database once: the one has nothing to do with the other.
+PAIRS = [*zip(FORMATS, DIALECTS, strict=True)]
+SERVED = [("serve", *pair) for pair in PAIRS]
+SITES = [*SERVED, *(("wsgi", *pair) for pair in PAIRS)]
 on_sites = pytest.mark.parametrize("site_and_edge", SITES, ids="-".join, indirect=True)
 
 

@@ -5,6 +5,7 @@ import signal
 import time
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from authz_server.metrics.definitions import FAMILIES
@@ -84,11 +85,13 @@ def test_every_process_counts_and_a_killed_one_takes_nothing_back(start_live_ser
     assert folders(server) == []
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_public_listener_has_no_metrics(live_server):
     """Case I107."""
     assert httpx.get(f"{live_server.base_url}/metrics").status_code == 404
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_promtool_accepts_the_page(live_server):
     """The names, the help texts and the buckets are as Prometheus advises."""
     form = {"grant_type": "client_credentials"}

@@ -25,9 +25,11 @@ PRIVATE_KEY = re.compile(r'PRIVATE KEY|"d": ?"')
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def site(openbao: DevServer, request, tmp_path) -> Iterator[VaultFixture]:
+    # The environment of a server that is forked is that of the tests.
+    dialect, _, unforked = request.param.partition(" ")
     with (
-        copied_database(request, request.param, tmp_path) as url,
-        VaultFixture(tmp_path, url, openbao, nodes=NODES, unforked=True) as site,
+        copied_database(request, dialect, tmp_path) as url,
+        VaultFixture(tmp_path, url, openbao, nodes=NODES, unforked=bool(unforked)) as site,
     ):
         yield site
 
@@ -41,6 +43,7 @@ def may_sign(site: VaultFixture, version: int) -> bool:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("site", ["sqlite unforked", "postgresql"], indirect=True)
 def test_a_compromised_key_is_withdrawn_by_one_command(site: VaultFixture, record_property):
     """Case G83, Case G85."""
     tokens = [site.ask(node=node).token for node in range(NODES)]
