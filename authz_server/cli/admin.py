@@ -42,7 +42,7 @@ def init(invocation: Invocation, as_json: bool) -> None:
     print_change(as_record(registered), sentence, as_json=as_json)
     if not settings.admin.enabled:
         echo_status("The admin API is off: set enabled = true in [admin], and reload the server.")
-    scopes = " ".join(f"--scope {name}" for name, risk, _ in ADMIN_SCOPES if risk == "read")
+    scopes = " ".join(f"--scope={name}" for name, risk, _ in ADMIN_SCOPES if risk == "read")
     scopes = " \\\n      ".join(wrap(scopes, 68, break_on_hyphens=False))
     echo_status(
         _NEXT_STEPS.format(scopes=scopes, identifier=registered.identifier, url=settings.admin.url)
