@@ -72,6 +72,7 @@ def test_a_worker_that_is_killed_again_and_again_takes_nothing_of_the_other_alon
                 for each in held:
                     each.send(request)
                     assert each.receive().status == 200
+                time.sleep(0.05)
             if number < KILLS - 1:
                 kill_worker(edge, *found)
         for each in held:

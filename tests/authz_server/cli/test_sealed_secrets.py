@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache, partial
 from itertools import count
 
 import pytest
@@ -19,12 +20,18 @@ from authz_server.errors import InvalidChangeError
 from authz_server.operations.sealed_secrets import open_recipient
 
 KEYS = {
-    "RSA": rsa.generate_private_key(65_537, 2_048),
-    "EC": ec.generate_private_key(ec.SECP256R1()),
-    "OKP": x25519.X25519PrivateKey.generate(),
+    "RSA": partial(rsa.generate_private_key, 65_537, 2_048),
+    "EC": partial(ec.generate_private_key, ec.SECP256R1()),
+    "OKP": x25519.X25519PrivateKey.generate,
 }
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 NEW_CLIENT = ("client", "create", "payer", "--name", "Payer", "--scope", "mapper/link")
+
+
+@cache
+def key_of(kind: str):
+    """Return the one key of a kind."""
+    return KEYS[kind]()
 
 
 def public_pem(key) -> bytes:
@@ -37,7 +44,7 @@ def private_pem(key) -> bytes:
 
 def opened(sealed: str, kind: str) -> str:
     """Return the text of a JWE, by a library of another maker."""
-    key = import_key(private_pem(KEYS[kind]), kind)
+    key = import_key(private_pem(key_of(kind)), kind)
     algorithms = ["ECDH-ES", "RSA-OAEP-256", "A256GCM"]
     return jwe.decrypt_compact(sealed, key, algorithms).plaintext.decode()
 
@@ -46,7 +53,7 @@ def opened(sealed: str, kind: str) -> str:
 def test_a_generated_secret_is_printed_encrypted(stocked, tmp_path, kind):
     """Cases H88, H98: for every command that generates one."""
     file = tmp_path / "key.pem"
-    file.write_bytes(public_pem(KEYS[kind]))
+    file.write_bytes(public_pem(key_of(kind)))
     mapper = ("--name", "Mapper", "--identifier", "https://mapper.example")
     secrets = set()
     for command in (
@@ -76,7 +83,7 @@ def test_a_generated_secret_is_printed_encrypted(stocked, tmp_path, kind):
 def test_a_recipient_that_cannot_be_used_makes_nothing(stocked, tmp_path):
     """Case H98."""
     file = tmp_path / "key.pem"
-    file.write_bytes(private_pem(KEYS["EC"]))
+    file.write_bytes(private_pem(key_of("EC")))
     refused = stocked.run(*NEW_CLIENT, "--encrypt-to", file)
     assert refused.exit_code == 2
     assert "a private or symmetric key" in refused.stderr
@@ -96,7 +103,7 @@ def test_a_recipient_that_cannot_be_used_makes_nothing(stocked, tmp_path):
         public_pem(ec.generate_private_key(ec.SECP256K1())),
         public_pem(rsa.generate_private_key(65_537, 1_024)),  # noqa: S505 - it is refused
         json.dumps({"kty": "oct", "k": "c2VjcmV0"}).encode(),
-        json.dumps(import_key(public_pem(KEYS["EC"]), "EC").as_dict() | {"use": "sig"}).encode(),
+        json.dumps(import_key(public_pem(key_of("EC")), "EC").as_dict() | {"use": "sig"}).encode(),
     ],
     # Not by content: each process has keys of its own, and the names must agree.
     ids=count(),
