@@ -5,9 +5,10 @@
 #   make test        the tests on SQLite and PostgreSQL (ARGS="tests/keys -k ring" picks some)
 #   make coverage    the branches that the tests of the three packages cover; fails below the floor in pyproject.toml
 #   make acceptance  what `make test` leaves out: the commands of README and documents, typed as printed; the packages, their
-#                    installation and the build stage of the image; compose; programs that others wrote, as clients and with
-#                    the printed settings, Spring and Kafka among them (apt install maven); other WSGI servers; the console in
-#                    Chromium and with many clients; generated requests in numbers; the demonstration of key rotation
+#                    installation and the build stage of the image; the examples of docs/plugins.md; compose; programs that
+#                    others wrote, as clients and with the printed settings, Spring and Kafka among them (apt install maven);
+#                    other WSGI servers; the console in Chromium and with many clients; generated requests in numbers; the
+#                    demonstration of key rotation
 #   make lint types contracts    the rules that need no test run
 #   make dist        what is installed elsewhere, in dist/: wheel, sdist, locked requirements, SHA256SUMS; reproducible;
 #                    in dist/verifier/: wheel and sdist of authz-verifier

@@ -147,11 +147,12 @@ def test_a_repeated_header_is_read_as_the_parser_reads_it(monkeypatch):
     generator = random.Random("repeated headers")
     streams = [make_stream(generator) for _ in range(STREAMS)]
     monkeypatch.setattr(Message, "repeat", count)
-    by_memory = [asyncio.run(read(stream, seed)) for seed, stream in enumerate(streams)]
-    monkeypatch.setattr(Message, "remember", lambda *_: None)
-    for seed, (stream, memory) in enumerate(zip(streams, by_memory, strict=True)):
-        parsed = asyncio.run(read(stream, seed))
-        assert (memory.found, memory.written) == (parsed.found, parsed.written), stream
+    with asyncio.Runner() as runner:
+        by_memory = [runner.run(read(stream, seed)) for seed, stream in enumerate(streams)]
+        monkeypatch.setattr(Message, "remember", lambda *_: None)
+        for seed, (stream, memory) in enumerate(zip(streams, by_memory, strict=True)):
+            parsed = runner.run(read(stream, seed))
+            assert (memory.found, memory.written) == (parsed.found, parsed.written), stream
     assert repeated > STREAMS // 2
 
 
