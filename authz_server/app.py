@@ -353,7 +353,7 @@ def _protocol_endpoints(
             endpoints[BATCH] = IntrospectionBatchEndpoint(parts, services.introspection)
     if settings.revocation.enabled:
         endpoints["/oauth2/revoke"] = RevocationEndpoint(
-            parts, services.verifier, services.revocations, services.database
+            parts, services.verifier, services.revocations, services.database, services.clock_guard
         )
     endpoints[SECURITY_EVENTS] = EventPollEndpoint(
         parts, services.event_polls, settings.event_streams.poll_wait_seconds

@@ -14,6 +14,7 @@ from authz_server.database.change_feed import ChangeFeed, ChangeSet
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 
 if TYPE_CHECKING:
+    from authz_server.database.clock import ClockGuard
     from authz_server.scopes.uses import ScopeUses
     from authz_server.tokens.authorization import AuthorizationRules
     from authz_server.tokens.introspection import IntrospectionService
@@ -178,9 +179,16 @@ class Services(RegistrationServices):
         )
 
     @cached_property
+    def clock_guard(self) -> ClockGuard | None:
+        """Returns the time that has certainly passed; None for a clock that is not the system's."""
+        from authz_server.database.clock import ClockGuard
+
+        # Only the system's clock can be compared with the system's uptime.
+        return ClockGuard(self.clock) if self.clock is utc_now else None
+
+    @cached_property
     def purge(self) -> Purge:
         """Deletes expired rows."""
-        from authz_server.database.clock import ClockGuard
         from authz_server.key_rings.jobs import purge_key_rows
         from authz_server.tokens.purging import Purge
 
@@ -191,8 +199,7 @@ class Services(RegistrationServices):
             notify=self.notify,
             batch_rows=self.settings.revocation.sweep_batch_rows,
             clock=self.clock,
-            # Only the system's clock can be compared with the system's uptime.
-            guard=ClockGuard(self.clock) if self.clock is utc_now else None,
+            guard=self.clock_guard,
             audit_days=self.settings.audit.keep_days,
             change_days=self.settings.approvals.keep_days,
         )

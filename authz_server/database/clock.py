@@ -156,6 +156,20 @@ class ClockGuard:
 _MICROSECOND = timedelta(microseconds=1)
 
 
+def has_certainly_passed(guard: ClockGuard | None, session: Session, seconds: int) -> bool:
+    """Return whether a time, in seconds since 1970, has certainly passed.
+
+    Args:
+        guard: None: the clock by which it has passed is right.
+        session: the transaction.
+        seconds: a time that has passed by this machine's clock, or seems to be far ahead.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    return guard is None or guard.check(session).reached.timestamp() >= seconds
+
+
 def _advance(
     mark: ClockMark, known: ClockReading, now: int, elapsed: int, *, is_steady: bool
 ) -> None:
