@@ -21,6 +21,9 @@ from authz_server.cli.invocation import (
     shared_options,
 )
 
+#: Handlers of errors that refuse characters which the encoding lacks.
+_REFUSING = frozenset({"strict", "surrogateescape"})
+
 
 class Command(click.Command):
     """A command with an example, and with the shared options after its name.
@@ -230,7 +233,9 @@ class RootCommands(LazyCommands):
 
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
         """Run the command line; print all text, even to a terminal that knows few characters."""
-        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        _open_missing_streams()
+        # "surrogateescape", in the locale C, refuses other characters just as "strict" does.
+        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors in _REFUSING:
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **extra)
@@ -252,6 +257,21 @@ class RootCommands(LazyCommands):
             if ctx.ensure_object(Invocation).debug:
                 traceback.print_exc()
             raise click.ClickException(format_error(error)) from error
+
+
+def _open_missing_streams() -> None:
+    """Open the null device in place of the standard streams that the parent process closed.
+
+    The database or a socket would otherwise get the number of a stream, and its messages.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - open for as long as the process runs
 
 
 def add_all(group: click.Group, commands: Sequence[click.Command]) -> click.Group:
