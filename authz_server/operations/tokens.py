@@ -148,7 +148,7 @@ def _revoke(
 
 
 def _find_revocable(services: Services, presented: str) -> AccessTokenClaims | None:
-    """Return the claims of a token that may be in force, whatever this machine's clock shows."""
+    """Return the claims of a token that may be in force, also by another clock."""
     services.key_rings.refresh()
     services.feed.poll()
     found = run(services.verifier.find_revocable(presented))

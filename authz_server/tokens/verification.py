@@ -106,7 +106,7 @@ class TokenVerifier:
     async def find_revocable(self, token: str) -> tuple[VerifiedAccessToken, bool] | None:
         """Return the token as :meth:`find_verified` does, and whether it is within its dates.
 
-        Outside its dates it is returned too: the clock that says so may be wrong.
+        Outside its dates it is returned too, because the clock may be wrong.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
