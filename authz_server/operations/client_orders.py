@@ -161,8 +161,14 @@ class ClientOrder:
         return latest.subquery()
 
 
-def read_places(
-    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int | None
+def read_places(  # noqa: PLR0913 - what, in which order, from where
+    session: Session,
+    query: Select[Any],
+    order: ClientOrder,
+    after: Place | None,
+    limit: int | None,
+    *,
+    offset: int = 0,
 ) -> Sequence[Place]:
     """Return the places of up to ``limit`` clients, in an order.
 
@@ -175,9 +181,10 @@ def read_places(
         order: the order.
         after: the place after which the page begins; None: the first page.
         limit: the largest number of clients; None: all.
+        offset: the number of clients to leave out.
     """
-    if order.sort != "last-used" or order.only is not None or limit is None:
-        return _read(session, query, order, after, limit)
+    if order.sort != "last-used" or order.only is not None or limit is None or offset:
+        return _read(session, query, order, after, limit, offset)
     begins_unused = not order.descending if after is None else after.key is None
     parts = (_read_unused, _read_used) if begins_unused else (_read_used, _read_unused)
     found = parts[0](session, query, order, after, limit)
@@ -187,10 +194,15 @@ def read_places(
     return [*found, *parts[1](session, query, order, None, limit - len(found))]
 
 
-def _read(
-    session: Session, query: Select[Any], order: ClientOrder, after: Place | None, limit: int | None
+def _read(  # noqa: PLR0913, PLR0917 - those of a page
+    session: Session,
+    query: Select[Any],
+    order: ClientOrder,
+    after: Place | None,
+    limit: int | None,
+    offset: int = 0,
 ) -> Sequence[Place]:
-    ordered = order.select(query).limit(limit)
+    ordered = order.select(query).offset(offset).limit(limit)
     if after is not None:
         ordered = ordered.where(order.is_behind(after))
     return [order.place(*row) for row in session.execute(ordered)]
@@ -228,7 +240,7 @@ def _read_used(
 def _find_time(
     session: Session, begin: datetime | None, number: int, order: ClientOrder
 ) -> datetime | None:
-    """Return a time up to which there are so many uses from another on; None: there are fewer.
+    """Return the time of the use that comes after so many others; None: there are fewer.
 
     Uses outside the limits of a caller count too: it is only a guess of how far to look.
     """

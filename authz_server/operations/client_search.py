@@ -138,12 +138,11 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
         if limit == 0:
             return FoundClients(clients=(), total=_count(session, wanted).number)
         order = ClientOrder(sort, descending, only=wanted.only)
-        end = None if limit is None else offset + limit
-        places = read_places(session, wanted.query, order, None, end)
-        total = Total(len(places))
-        if end is not None and len(places) == end:
-            total = _count(session, wanted, max(end, COUNTED))
-        ids = [each.client_id for each in places[offset:]]
+        places = read_places(session, wanted.query, order, None, limit, offset=offset)
+        total = Total(offset + len(places))
+        if len(places) == limit or (offset and not places):
+            total = _count(session, wanted, max(total.number, COUNTED))
+        ids = [each.client_id for each in places]
         clients = _describe_all(session, ids, now)
         return FoundClients(clients=clients, total=total.number, is_exact=total.is_exact)
 
