@@ -207,12 +207,16 @@ class OpenIDProvider:
             method="openid",
             issuer=self._settings.issuer,
             subject=subject,
-            groups=tuple(
-                _texts(_find_claim(claims, self._settings.groups_claim))[:_MAXIMUM_GROUPS]
-            ),
+            groups=self._groups(claims),
             amr=tuple(_texts(claims.get("amr"))),
             authenticated_at=self._authenticated_at(claims, log_in),
         )
+
+    def _groups(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the groups of a person; of too many, those with a role come first."""
+        groups = _texts(_find_claim(claims, self._settings.groups_claim))
+        ordered = sorted(groups, key=lambda each: each not in self._settings.roles)
+        return tuple(ordered[:_MAXIMUM_GROUPS])
 
     def _authenticated_at(
         self, claims: Mapping[str, Any], log_in: ProviderLogIn

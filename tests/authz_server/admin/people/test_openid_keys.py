@@ -1,4 +1,4 @@
-"""The keys of an OpenID Connect provider: those that nobody can read, and one that is replaced."""
+"""Keys of an OpenID Connect provider that cannot be read or are replaced, and its many groups."""
 
 import time
 from urllib.parse import urlencode
@@ -71,3 +71,11 @@ def test_a_key_that_is_replaced_under_its_id_counts(people, provider):
     assert log_in(people, provider).caller() is None
     provider.key = former
     assert log_in(people, provider).caller() is not None
+
+
+def test_a_role_is_found_among_any_number_of_groups(people, provider):
+    """A person of a large organisation is in hundreds of groups, of which some are kept."""
+    provider.claims = {"groups": [*(f"group-{number}" for number in range(1_000)), "security"]}
+    caller = log_in(people, provider).caller()
+    assert caller is not None
+    assert "keys:rotate" in caller.permissions
