@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from click.testing import CliRunner
 
@@ -189,6 +189,13 @@ class LiveServer:
         """Kill whatever is left of the process group; a worker may outlive its main process."""
         with suppress(ProcessLookupError):
             os.killpg(self._running().pid, signal.SIGKILL)
+
+
+def start_command(*arguments: str, output: IO[bytes]) -> subprocess.Popen[bytes] | ForkedServer:
+    """Start `authz-server` with these arguments in a process of its own, forked if possible."""
+    if can_fork():
+        return fork_server(arguments, output=output, environment=_environment())
+    return start_tied([*_COMMAND, *arguments], output=output, environment=_environment())
 
 
 def run_cli(

@@ -1,7 +1,5 @@
 """Purging a full database: others go on beside it, and it waits for them."""
 
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from authz_server.tokens.purging import Purge
 from authz_server.tokens.revocations import RevocationService
 from authz_server.waiting import run
 from keys.events import ignore
+from support.live_server import start_command
 from support.roles import attached
 from support.settings_file import write_settings
 
@@ -95,16 +94,13 @@ def test_several_purges_at_once_delete_everything_once(database_url):
 
 def test_two_purging_commands_at_once_both_end_well(database_url, tmp_path):
     """Case Q227."""
-    config = write_settings(tmp_path, database_url, {})
+    config, log = write_settings(tmp_path, database_url, {}), tmp_path / "log"
     with attached(database_url) as database:
         fill(database)
-        command = [sys.executable, "-m", "authz_server", "--config", config, "db", "purge"]
-        commands = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        ended = [(each.communicate(timeout=100), each.returncode) for each in commands]
-        assert [status for _, status in ended] == [0, 0], ended
+        command = ("--config", str(config), "db", "purge")
+        with log.open("ab") as output:
+            commands = [start_command(*command, output=output) for _ in range(2)]
+        assert [each.wait(100) for each in commands] == [0, 0], log.read_text()
         assert count(database) == 0
 
 
