@@ -131,6 +131,12 @@ def _describe(fault: Exception) -> str:
     return redact(describe_failure(fault))
 
 
+def _retrieve(call: asyncio.Task[Any]) -> None:
+    # A worker that ends awaits its last calls no longer: how they end is no news.
+    if not call.cancelled():
+        call.exception()
+
+
 class _Probe:
     """A call that may hang. One is under way at a time.
 
@@ -158,6 +164,7 @@ class _Probe:
         loop = asyncio.get_running_loop()
         if self._call is None:
             self._call = loop.create_task(self._lanes.call(self._lane, self._act))
+            self._call.add_done_callback(_retrieve)
             self._due_at = loop.time() + CHECK_SECONDS
         call = self._call
         await asyncio.wait((call,), timeout=max(0.0, self._due_at - loop.time()))

@@ -1,9 +1,12 @@
 """Checks of a worker that hang: side by side, one of each kind, apart from requests."""
 
 import asyncio
+import gc
 import threading
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+
+import pytest
 
 from authz_server.serving import self_check
 from authz_server.serving.self_check import CHECK_THREADS, Report, SelfCheck
@@ -86,6 +89,28 @@ def test_a_check_that_hangs_is_reported_at_once_until_it_returns(monkeypatch):
                 report = await check.check()
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+def test_a_check_under_way_when_its_worker_ends_is_not_logged(turns):
+    """A reload is no error: nobody waits for the call, which finds the threads stopped."""
+    logged: list[dict] = []
+
+    async def act() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        async with checking() as (check, made):
+            checked = asyncio.create_task(check.check())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            checked.cancel()
+            await made.close()
+            await asyncio.gather(checked, return_exceptions=True)
+            await asyncio.sleep(0)
+        del checked, check
+        gc.collect()
+
+    asyncio.run(act())
+    assert logged == []
 
 
 def test_the_shared_counts_do_not_wait_behind_documents_that_are_fetched():
