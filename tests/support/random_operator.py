@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from keys.lifecycle.rules import PUBLIC_STATES
 from support.expectations import Act
-from support.random_site import SCOPES, RandomSite
+from support.random_site import SCOPES, SPREAD_SECONDS, RandomSite
 
 REASON = ("--reason", "random")
 
@@ -199,8 +199,10 @@ class Operator:
             return
         old = [secret["id"] for secret in json.loads(output)]
         with suppress(Exception):  # the database may be away
-            self.site.credentials[client] = self.site.parties.add_secret(client)
-            time.sleep(1)
+            credentials = self.site.parties.add_secret(client)
+            time.sleep(SPREAD_SECONDS)
+            self.site.credentials[client] = credentials
+            time.sleep(SPREAD_SECONDS)
             for secret in old:
                 self.command("client", "secret", "end", client, secret, "--yes")
 

@@ -88,6 +88,8 @@ class Engineer:
         self.troubles += [cut_vault, end_vault_tokens, rotate_in_vault]
 
     def trouble_clock(self, file: Path, node: int) -> None:
+        self.site.wrong_clocks.add(node)
+
         def skew() -> None:
             with self.site.fault(node):
                 file.write_text(f"{self.chance.choice([-3_000, -30, 30, 3_000]):+d}")
