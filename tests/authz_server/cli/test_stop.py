@@ -6,15 +6,10 @@ import pytest
 
 
 @pytest.fixture
-def parties(stocked):
+def parties(registered):
     """The command line with a resource server and two clients."""
-    stocked.must(
-        *("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*"),
-        *("--identifier", "https://mapper.example"),
-    )
-    for name, scope in (("ministry", "mapper/link"), ("bank", "mapper/resolve")):
-        stocked.must("client", "create", name, "--name", name.title(), "--scope", scope)
-    return stocked
+    registered.must("client", "create", "bank", "--name", "Bank", "--scope", "mapper/resolve")
+    return registered
 
 
 @pytest.mark.parametrize(
