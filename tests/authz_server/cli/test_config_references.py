@@ -138,3 +138,18 @@ def test_a_certificate_that_ends_soon_is_warned_of(settings_at, tmp_path, caplog
         page = MetricsPage(tmp_path, MemoryKeyStore(clock), clock, certificate_ends=ends)
         (shown,) = (each for each in page.collect() if each.name == CERTIFICATE_END.name)
         assert {each.labels["listener"]: each.value for each in shown.samples} == ends
+
+
+def test_granted_scopes_that_nobody_answers_for_are_named(stocked):
+    """Case S266."""
+    stocked.must("keys", "init")
+    assert stocked.warnings() == []
+    create = ("client", "create", "payer", "--name", "Payer", "--scope", "mapper/link")
+    stocked.must(*create, "--scope", "mapper/resolve")
+    (warning,) = stocked.warnings()
+    assert "mapper/link, mapper/resolve" in warning["problem"]
+    assert "scope assign" in stocked.run("config", "check", "--json").stderr
+    assert stocked.warnings("--offline") == []
+    new = ("resource-server", "create", "mapper", "--name", "Mapper", "--scope", "mapper/*")
+    stocked.must(*new, "--identifier", "https://mapper.example")
+    assert stocked.warnings() == []
