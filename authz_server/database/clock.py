@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import BigInteger, Delete, String, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.database.orm import Base
+from authz_server.database.orm import Base, Database
 
 #: A smaller difference between the clocks of the machine and the database is not corrected.
 LEAST_CORRECTION_SECONDS = 1.0
@@ -124,7 +124,7 @@ class ClockGuard:
         offset = timedelta(seconds=measure_clock_offset_seconds(session))
         # The lock keeps other processes out until this transaction ends.
         mark = session.get(ClockMark, 1, with_for_update=True)
-        now, uptime = _microseconds(self._clock() + offset), self._uptime()
+        now, uptime = self._now(offset), self._uptime()
         if mark is None:
             mark = ClockMark(id=1, microseconds=now)
             session.add(mark)
@@ -152,22 +152,50 @@ class ClockGuard:
             trusted=not known.leapt,
         )
 
+    def is_stored_as_passed(self, session: Session, seconds: int) -> bool:
+        """Return whether a time has passed by the last check; only read, without a lock.
+
+        Args:
+            session: reads the database.
+            seconds: since 1970.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+        """
+        marked = session.scalar(select(ClockMark.microseconds))
+        if marked is None or marked < seconds * 1_000_000:
+            return False
+        # A clock that was set back since is behind the mark.
+        offset = timedelta(seconds=measure_clock_offset_seconds(session))
+        return self._now(offset) >= seconds * 1_000_000
+
+    def _now(self, offset: timedelta) -> int:
+        return _microseconds(self._clock() + offset)
+
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def has_certainly_passed(guard: ClockGuard | None, session: Session, seconds: int) -> bool:
+def has_certainly_passed(guard: ClockGuard | None, database: Database, seconds: int) -> bool:
     """Return whether a time, in seconds since 1970, has certainly passed.
+
+    The clock is checked, which writes, only if the last check does not show it.
 
     Args:
         guard: None: the clock by which it has passed is right.
-        session: the transaction.
+        database: stores the checks.
         seconds: a time that has passed by this machine's clock, or seems to be far ahead.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    return guard is None or guard.check(session).reached.timestamp() >= seconds
+    if guard is None:
+        return True
+    with database.reading() as session:
+        if guard.is_stored_as_passed(session, seconds):
+            return True
+    with database.transaction() as session:
+        return guard.check(session).reached.timestamp() >= seconds
 
 
 def _advance(

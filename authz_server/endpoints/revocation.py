@@ -77,9 +77,10 @@ class RevocationEndpoint(ProtocolEndpoint):
                 )
             )
 
+        guard = self._clock_guard
+        if not is_in_force and has_certainly_passed(guard, self._database, claims.exp):
+            return
         with self._database.transaction() as session:
-            if not is_in_force and has_certainly_passed(self._clock_guard, session, claims.exp):
-                return
             added = self._revocations.revoke_token(
                 session,
                 jti=claims.jti,

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event, update
 
 from authz_server.app import EXTENSION, create_app
 from authz_server.assembly import base
+from authz_server.database.clock import ClockMark
 from authz_server.errors import NotFoundError
 from authz_server.operations.tokens import revoke_token
 from authz_server.settings import load_settings
@@ -101,3 +103,40 @@ def test_nothing_is_stored_of_a_token_that_has_certainly_expired(site, monkeypat
         revoke_token(services, token, actor=ACTOR)
     monkeypatch.undo()
     assert is_active(client, demo, token) is True
+
+
+def test_nothing_is_written_for_a_token_that_had_expired_at_the_last_check(site, machine):
+    """Revocations of expired tokens do not wait for each other, nor for room on the disk."""
+    client, demo, services = site
+    token = token_of(client, demo)
+    machine.off = timedelta(hours=2)
+    moved = ClockMark.microseconds + machine.off // timedelta(microseconds=1)
+    with services.transaction() as session:
+        session.execute(update(ClockMark).values(microseconds=moved))
+    statements = []
+
+    def note(_connection, _cursor, statement, *_):
+        statements.append(statement)
+
+    event.listen(services.database.engine, "before_cursor_execute", note)
+    answer = client.post("/oauth2/revoke", data={"token": token}, headers=demo.basic.headers())
+    assert answer.status_code == 200
+    with pytest.raises(NotFoundError):
+        revoke_token(services, token, actor=ACTOR)
+    event.remove(services.database.engine, "before_cursor_execute", note)
+    assert any("clock_mark" in each for each in statements)
+    assert [each for each in statements if "SELECT" not in each or "FOR UPDATE" in each] == []
+
+
+def test_a_token_from_ahead_is_revoked_after_the_clock_was_trusted_there(site, machine):
+    """The mark was ahead as well, and the clock was set back since."""
+    client, demo, services = site
+    token = token_of(client, demo)
+    machine.off = -timedelta(hours=2)
+    with services.transaction() as session:
+        moved = ClockMark.microseconds + timedelta(hours=2) // timedelta(microseconds=1)
+        session.execute(update(ClockMark).values(microseconds=moved))
+    answer = client.post("/oauth2/revoke", data={"token": token}, headers=demo.basic.headers())
+    assert answer.status_code == 200
+    machine.off = timedelta()
+    assert is_active(client, demo, token) is False
