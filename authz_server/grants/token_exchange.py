@@ -176,9 +176,11 @@ class TokenExchangeGrant(TokenGrant):
         if subject.issuer_name and asked is not None:
             # Of another issuer's details nothing is known: the client's own grants limit these.
             return self.rules.decide_details(client, self.GRANT_TYPE, scope, resources, asked)
-        parsed = () if asked is None else parse_details(asked, client.id)
+        # A token that was issued by an earlier version has its locations as they were asked for.
+        registered = self.details.as_registered
+        parsed = () if asked is None else registered(parse_details(asked, client.id))
         decided = self.rules.decide_with(client, self.GRANT_TYPE, scope, resources, subject.details)
-        kept = self.details.of_audience(subject.details, decided.audience)
+        kept = registered(self.details.of_audience(subject.details, decided.audience))
         if any(each not in kept for each in parsed):
             raise OAuthError("authorization_details_not_granted", "not of the subject token")
         if parsed:

@@ -306,6 +306,23 @@ class DetailRules:
                 raise
             return False
 
+    def as_registered(self, details: Iterable[Detail]) -> tuple[Detail, ...]:
+        """Return details with their locations as they are registered; unknown ones unchanged.
+
+        Details of two spellings of one resource server are equal afterwards.
+        """
+        return tuple(
+            {**each, "locations": list(dict.fromkeys(map(self._registered, each["locations"])))}
+            if "locations" in each
+            else each
+            for each in details
+        )
+
+    def _registered(self, location: str) -> str:
+        owner = self._directory.find_resource_server(location)
+        server = owner.resource_server if owner is not None else None
+        return location if server is None else server.identifier
+
     def of_servers(
         self, details: Iterable[Detail], server_ids: Iterable[str]
     ) -> tuple[Detail, ...]:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from authz_server.tokens.authorization_details import DetailRules
 from support.claims import claims_of
 from support.parties import ACTOR, RESOURCE_SERVERS
 from support.protocol import Protocol, require_refusal
@@ -103,6 +104,47 @@ def test_locations_are_granted_as_the_resource_servers_are_registered(servers: P
     granted = answer.json["authorization_details"]
     assert [each["locations"] for each in granted] == [[BATCH], [DISBURSE]]
     assert claims_of(answer.json["access_token"])["authorization_details"] == granted
+
+
+def test_an_exchange_takes_each_spelling_of_a_location(servers: Protocol):
+    """As a token request does: the client has the spelling that was asked for."""
+    gateway, token = new_gateway(servers), ask_slashed(servers)
+    (granted,) = claims_of(token)["authorization_details"]
+    for spelling in ("HTTPS://Batch.Example:443", *SLASHED, BATCH):
+        answer = choose_at(servers, gateway, token, [spelling, BATCH])
+        assert answer.json["authorization_details"] == [granted]
+    for others in ([DISBURSE], [BATCH, DISBURSE], [f"{BATCH}/other"]):
+        require_refusal(choose_at(servers, gateway, token, others), 400, ERROR)
+
+
+def test_a_token_with_locations_as_they_were_asked_for_is_exchanged(
+    servers: Protocol, monkeypatch: pytest.MonkeyPatch
+):
+    """It was issued before an upgrade; the new token has them as registered."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(DetailRules, "_checked_locations", lambda *_: {"locations": SLASHED})
+        token = ask_slashed(servers)
+    (granted,) = claims_of(token)["authorization_details"]
+    assert granted["locations"] == SLASHED
+    gateway = new_gateway(servers)
+    answers = [choose_at(servers, gateway, token, each) for each in (SLASHED, [BATCH])]
+    for answer in (exchange(servers, gateway, token, scope=MANY), *answers):
+        assert answer.json["authorization_details"] == [{**granted, "locations": [BATCH]}]
+
+
+SLASHED = [f"{BATCH}/"]
+
+
+def ask_slashed(protocol: Protocol) -> str:
+    asked = {**DETAIL, "locations": SLASHED}
+    return ask(protocol, new_payer(protocol), asked, scope=MANY).json["access_token"]
+
+
+def choose_at(protocol: Protocol, gateway, token: str, locations: list[str]):
+    """Exchange a token, with its only detail at these locations."""
+    (granted,) = claims_of(token)["authorization_details"]
+    text = json.dumps([{**granted, "locations": locations}])
+    return exchange(protocol, gateway, token, scope=MANY, authorization_details=text)
 
 
 def test_an_exchanged_token_ends_with_the_last_of_its_details(servers: Protocol):
