@@ -92,7 +92,8 @@ class WorkloadIdentityMethod(ClientAuthenticationMethod):
         if issuer is None:
             return Verdict(cause="assertion_issuer")
         if "cnf" in claims:
-            # RFC 7800, 3: its presenter has to prove a key, which no endpoint asks for here.
+            # RFC 7800, 3: its presenter has to prove a key, and client authentication checks no
+            # proof.
             return Verdict(cause="assertion_confirmation")
         try:
             issuer.check(assertion.token, claims, now, typ=ASSERTION_TYPE)
