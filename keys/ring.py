@@ -36,6 +36,7 @@ from keys.key_set import (
     read_ring,
 )
 from keys.lifecycle.judgement import Judgement, Standing, judge_ring
+from keys.lifecycle.rules import MAXIMUM_SUCCESSIONS
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
 from keys.signer import CheckedSigner, OnProof
@@ -44,9 +45,6 @@ from keys.store import KeyStore
 from keys.verified_tokens import VerifiedTokens, hash_token
 
 logger = logging.getLogger(__name__)
-
-#: The longest chain of succeeding rings.
-MAXIMUM_SUCCESSIONS = 8
 
 
 class SignedToken(NamedTuple):
@@ -235,18 +233,21 @@ class KeyRings:
     def _find_signer(
         self, known: KeySet, ring: str, now: datetime
     ) -> tuple[RingKeys, PublishedKey]:
-        """Return the ring that signs for ``ring`` now, with its active key."""
-        found = known.rings.get(ring)
+        """Return the ring that signs for ``ring`` now, with its active key.
+
+        The succession is that of ``keys.lifecycle.rules.succeeded_since``.
+        """
+        signer = found = known.rings.get(ring)
         for _ in range(MAXIMUM_SUCCESSIONS):
             if found is None or not found.snapshot.is_succeeded(now):
                 break
-            successor = known.rings.get(found.snapshot.successor or "")
-            if successor is not None and not successor.has_begun(now + self._tolerance):
-                break
-            found = successor
+            found = known.rings.get(found.snapshot.successor or "")
+            if found is None or found.has_begun(now + self._tolerance):
+                signer = found
         # The node that activated a key may have a clock that is ahead of this one.
-        if found and (key := found.find_active(now) or found.find_active(now + self._tolerance)):
-            return found, key
+        late = now + self._tolerance
+        if signer and (key := signer.find_active(now) or signer.find_active(late)):
+            return signer, key
         raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
 
     def _sign(

@@ -1,10 +1,10 @@
 """Rules on a ring's keys: the public keys, the active key and the next one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from keys.errors import OrderRefusedError
-from keys.signing_key import KeyState, SigningKey
+from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
 #: A key in one of these states is in the JWKS, and its tokens are accepted.
 PUBLIC_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.RETIRED, KeyState.TAINTED})
@@ -12,6 +12,8 @@ PUBLIC_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE, KeyState.RETIRED
 LIVE_STATES = frozenset({KeyState.PUBLISHED, KeyState.ACTIVE})
 #: No key waits longer for its activation: later changes are planned from that time.
 LONGEST_DELAY = timedelta(days=3_650)
+#: The longest chain of succeeding rings.
+MAXIMUM_SUCCESSIONS = 8
 
 
 def require_near(at: datetime, now: datetime, refused: str) -> None:
@@ -75,6 +77,45 @@ def find_beginning(keys: Iterable[SigningKey]) -> datetime | None:
         )
     )
     return min(times, default=None)
+
+
+def has_signed(keys: Iterable[SigningKey], now: datetime) -> bool:
+    """Return whether a key of a ring signs, or has signed."""
+    began_at = find_beginning(keys)
+    return began_at is not None and began_at <= now
+
+
+def succeeded_since(
+    ring: RingSnapshot, rings: Iterable[RingSnapshot], by: datetime | None
+) -> datetime | None:
+    """Return when another ring takes over from ``ring``; None: not by ``by``.
+
+    A successor takes over once it signs, or a ring does that takes over from it in turn: its first
+    key may be held back or frozen.
+
+    Args:
+        ring: the ring.
+        rings: the others.
+        by: the latest time; None: ever, by the present plans.
+    """
+    if ring.succeeded_at is None:
+        return None
+    known = {each.name: each for each in rings}
+    since = _find_succession(ring, known, MAXIMUM_SUCCESSIONS)
+    return None if since is None or (by is not None and since > by) else since
+
+
+def _find_succession(
+    ring: RingSnapshot, known: Mapping[str, RingSnapshot], hops: int
+) -> datetime | None:
+    if ring.succeeded_at is None or not hops:
+        return None
+    successor = known.get(ring.successor or "")
+    if successor is None:
+        return ring.succeeded_at
+    times = (find_beginning(successor.keys), _find_succession(successor, known, hops - 1))
+    began_at = min((each for each in times if each is not None), default=None)
+    return None if began_at is None else max(ring.succeeded_at, began_at)
 
 
 def find_next_key(keys: Iterable[SigningKey], now: datetime) -> SigningKey | None:

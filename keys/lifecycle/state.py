@@ -9,7 +9,7 @@ from enum import StrEnum
 from keys.backend import BackendView, Creates, Destroys, Fences, KeyBackend, Version
 from keys.errors import BackendDenied, BackendError, BackendUnavailable, OrderRefusedError
 from keys.events import Alarm, BackendAnswered, BackendFailed, Notify, RingObserved
-from keys.lifecycle.rules import find_beginning
+from keys.lifecycle.rules import succeeded_since
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
 from keys.signing_key import RingDefinition, RingSnapshot
@@ -126,20 +126,8 @@ class ObservedState:
         )
 
     def succession(self) -> datetime | None:
-        """Return when another ring took over; None while this one signs.
-
-        A successor takes over once its first key signs, which may be held back or frozen.
-        """
-        ring = self.ring
-        if ring.succeeded_at is None or ring.succeeded_at > self.now:
-            return None
-        successor = next((each for each in self.others if each.name == ring.successor), None)
-        if successor is None:
-            return ring.succeeded_at
-        began_at = find_beginning(successor.keys)
-        if began_at is None or began_at > self.now:
-            return None
-        return max(ring.succeeded_at, began_at)
+        """Return when another ring took over; None while this one signs."""
+        return succeeded_since(self.ring, self.others, self.now)
 
     def get_ring(self, name: str) -> RingSnapshot:
         """Return this ring or another by name; OrderRefusedError if there is none."""

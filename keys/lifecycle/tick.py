@@ -18,7 +18,7 @@ from keys.lifecycle.adoption import (
     require_known_keys,
 )
 from keys.lifecycle.plan import Draft, Plan, Wait
-from keys.lifecycle.rules import LIVE_STATES
+from keys.lifecycle.rules import LIVE_STATES, has_signed
 from keys.lifecycle.state import ObservedState, RotationMode
 from keys.signing_key import KeyState, SigningKey
 
@@ -39,7 +39,7 @@ def plan_tick(state: ObservedState) -> Plan:
     if not state.ring.frozen:
         schedule(draft)
         remove_expired(draft)
-    elif draft.active() is None and _has_signed(draft):
+    elif draft.active() is None and has_signed(draft.keys.values(), state.now):
         # An emergency withdrew the active key without another one: the ring is to sign again.
         schedule(draft)
     _ask_for_fence(draft)
@@ -191,7 +191,7 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
     if not ring.prepublication_seconds:
         if standby.activate_at is None:
             activate_now(draft, standby, "the ring publishes nothing in advance")
-    elif before is None and _has_signed(draft):
+    elif before is None and has_signed(draft.keys.values(), state.now):
         # The active key was withdrawn without a standby: tokens that some verifiers cannot check
         # yet are better than none.
         activate_now(draft, standby, "nothing else may sign")
@@ -203,11 +203,6 @@ def _plan_standby(draft: Draft, standby: SigningKey, before: SigningKey | None) 
         plan_to_sign(draft, standby, due, "the key before it has signed for its interval")
     else:
         draft.waits.append(Wait(f"{standby.kid} stands by", None, "until a newer version appears"))
-
-
-def _has_signed(draft: Draft) -> bool:
-    """Return whether the ring has ever had an active key."""
-    return any(key.stopped_at is not None for key in draft.keys.values())
 
 
 def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None:
