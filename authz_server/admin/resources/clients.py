@@ -240,7 +240,7 @@ def register_client(call: Call) -> Reply:
 
 def repeat_registration(call: Call, client_id: str) -> Reply:
     """Answer the client that an earlier request with the same key registered."""
-    return repeated(get_client(call.services, client_id), "clients")
+    return repeated(shown(call, get_client(call.services, client_id)), "clients")
 
 
 def repeated(party: ClientView | ResourceServerView, collection: str) -> Reply:

@@ -113,7 +113,8 @@ def register_server(call: Call) -> Reply:
 
 def repeat_server(call: Call, server_id: str) -> Reply:
     """Answer the resource server that an earlier request with the same key registered."""
-    return repeated(get_resource_server(call.services, server_id), "resource-servers")
+    server = _shown(call, get_resource_server(call.services, server_id))
+    return repeated(server, "resource-servers")
 
 
 def change_server(call: Call) -> Reply:

@@ -146,7 +146,7 @@ def add(call: Call) -> Reply:
 
 def repeat(call: Call, name: str) -> Reply:
     """Answer the scope that an earlier request with the same key added."""
-    return Reply(get_scope(call.services, name), location=quote(name, safe=""))
+    return Reply(_shown(call, get_scope(call.services, name)), location=quote(name, safe=""))
 
 
 def assign(call: Call) -> Reply:

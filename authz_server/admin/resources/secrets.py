@@ -165,6 +165,7 @@ class SecretResources:
 
     def repeat(self, call: Call, secret_id: str) -> Reply:
         """Answer the secret that an earlier request with the same key added."""
+        self._require_own(call)
         client_id = quote(call.parameters["client_id"], safe="")
         hint = f"POST /admin/v1/{self._path}/{client_id}/secrets adds another."
         return Reply(self._find(call, secret_id), {"secret_hint": hint}, location=secret_id)

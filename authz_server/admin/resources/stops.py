@@ -102,7 +102,10 @@ def stop(call: Call) -> Reply:
 
 def repeat(call: Call, subject: str) -> Reply:
     """Answer the present extent of the stop that an earlier request with the same key set."""
-    return Reply(_as_seen(call, plan_stop(call.services, call.body.kind, subject)))
+    planned = plan_stop(call.services, call.body.kind, subject)
+    # A client may have got scopes of others meanwhile.
+    require_own(call.services, planned.kind, planned.subject)
+    return Reply(_as_seen(call, planned))
 
 
 def lift(call: Call) -> Reply:
