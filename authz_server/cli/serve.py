@@ -26,6 +26,7 @@ from authz_server.operations.own_certificates import (
     find_certificate_ends,
     find_ending_certificates,
 )
+from authz_server.serving.early_reload import early_reload
 from authz_server.serving.health_listener import HealthListener
 from authz_server.serving.listeners import ServingError
 from authz_server.serving.metrics_folder import metrics_folder
@@ -44,6 +45,8 @@ def serve(invocation: Invocation) -> None:
     SIGTERM or Ctrl-C stops it; requests under way are answered first. SIGHUP applies changed
     settings. The health listener, on an address of its own, answers /health/live and /health/ready.
     """
+    # A SIGHUP so far asks for no other settings than those that are read now.
+    early_reload.is_due = False
     settings = invocation.settings()
     configure_logging(settings.logging)
     # The folder first: a plugin that imports the library of metrics fixes whether it uses one.

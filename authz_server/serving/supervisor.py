@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
+from authz_server.serving.early_reload import early_reload
 from authz_server.serving.last_connections import HANDSHAKE_SECONDS, turn_new_ones_away
 from authz_server.serving.listeners import Listeners, ServingError, open_all
 from authz_server.serving.shares import make_table, remove_entry
@@ -360,6 +361,7 @@ class Supervisor:
             signal.SIGCHLD: self._on_child,
         }
         previous = {number: signal.signal(number, act) for number, act in handlers.items()}
+        self._reloading = self._reloading or early_reload.is_due
         try:
             yield
         finally:
