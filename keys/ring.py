@@ -239,7 +239,7 @@ class KeyRings:
         """
         signer = found = known.rings.get(ring)
         for _ in range(MAXIMUM_SUCCESSIONS):
-            if found is None or not found.snapshot.is_succeeded(now):
+            if found is None or not found.snapshot.is_move_due(now):
                 break
             found = known.rings.get(found.snapshot.successor or "")
             if found is None or found.has_begun(now + self._tolerance):
@@ -375,7 +375,7 @@ class KeyRings:
         found = self._key_set.rings.get(ring)
         if found is None:
             return Judgement(Standing.EMPTY, "it has not been loaded yet or has no keys")
-        return judge_ring(found.snapshot, self._clock())
+        return judge_ring(found.snapshot, self.snapshots(), self._clock())
 
     def algorithms(self) -> tuple[str, ...]:
         """Return the names of the algorithms that ``verify`` accepts, sorted."""

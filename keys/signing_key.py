@@ -106,6 +106,9 @@ class RingSnapshot(RingDefinition):
     claimed_until: datetime | None = None
     changed_at: datetime | None = None
 
-    def is_succeeded(self, now: datetime | None) -> bool:
-        """Return whether its successor has taken over by ``now``; None: ever."""
-        return self.succeeded_at is not None and (now is None or self.succeeded_at <= now)
+    def is_move_due(self, now: datetime) -> bool:
+        """Return whether its successor is to sign by ``now``, which it may not do yet.
+
+        See ``keys.lifecycle.rules.succeeded_since``.
+        """
+        return self.succeeded_at is not None and self.succeeded_at <= now

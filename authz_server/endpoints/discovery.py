@@ -25,6 +25,7 @@ from authz_server.key_rings.standby import find_next_key
 from authz_server.metrics.events import JwksFetched
 from authz_server.scopes.catalogue import ScopeCatalogue, ScopeEntry
 from keys.jose.encryption import CONTENT_ENCRYPTION, KEY_MANAGEMENT
+from keys.lifecycle.rules import succeeded_since
 from keys.ring import KeyRings
 
 _METADATA_MAXIMUM_AGE_SECONDS = 300
@@ -263,7 +264,8 @@ class DiscoveryEndpoints:
         now = self._clock()
         rings = self._key_rings.snapshots()
         has_next = all(
-            ring.is_succeeded(now) or find_next_key(ring, now) is not None for ring in rings
+            succeeded_since(ring, rings, now) or find_next_key(ring, now) is not None
+            for ring in rings
         )
         self._notify(JwksFetched(has_next))
 

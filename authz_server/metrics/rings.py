@@ -1,12 +1,12 @@
 """Samples of the key rings in the database."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from authz_server.metrics import definitions as families
 from authz_server.metrics.definitions import Family
-from keys.lifecycle.rules import find_active_key, signing_candidates
+from keys.lifecycle.rules import find_active_key, signing_candidates, succeeded_since
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 from keys.store import NodeReport
 
@@ -22,12 +22,13 @@ class Sample(NamedTuple):
     value: float
 
 
-def sample_rings(rings: Iterable[RingSnapshot], now: datetime) -> Iterator[Sample]:
+def sample_rings(rings: Sequence[RingSnapshot], now: datetime) -> Iterator[Sample]:
     """Yield the samples of each ring; a succeeded ring has no active key."""
     for ring in rings:
         labels = (ring.name,)
         yield Sample(families.LATEST_EPOCH, labels, ring.epoch)
-        active = None if ring.is_succeeded(now) else find_active_key(ring.keys, now)
+        succeeded = succeeded_since(ring, rings, now) is not None
+        active = None if succeeded else find_active_key(ring.keys, now)
         for key in ring.keys:
             state = state_now(key, active)
             yield Sample(families.SIGNING_KEY_STATE, (ring.name, key.kid, state.value), 1)
@@ -35,12 +36,14 @@ def sample_rings(rings: Iterable[RingSnapshot], now: datetime) -> Iterator[Sampl
             age = (now - active.activate_at).total_seconds()
             yield Sample(families.SIGNING_KEY_AGE, labels, age)
             yield Sample(families.ROTATION_INTERVAL, labels, ring.rotation_interval_seconds)
-            yield from _sample_coming(ring, now)
+            yield from _sample_coming(ring, rings, now)
 
 
-def _sample_coming(ring: RingSnapshot, now: datetime) -> Iterator[Sample]:
+def _sample_coming(
+    ring: RingSnapshot, rings: Sequence[RingSnapshot], now: datetime
+) -> Iterator[Sample]:
     planned = [key.activate_at for key in signing_candidates(ring.keys) if key.activate_at]
-    coming = [each for each in planned if each > now and not ring.is_succeeded(each)]
+    coming = [each for each in planned if each > now and not succeeded_since(ring, rings, each)]
     if coming:
         yield Sample(families.NEXT_ACTIVATION, (ring.name,), min(coming).timestamp())
 

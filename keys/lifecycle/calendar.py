@@ -1,11 +1,11 @@
 """The calendar of a ring: when each key is published, active and accepted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from keys.lifecycle.rules import LIVE_STATES, PUBLIC_STATES, find_active_key
+from keys.lifecycle.rules import LIVE_STATES, PUBLIC_STATES, find_active_key, succeeded_since
 from keys.lifecycle.timing import Timing
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
@@ -83,17 +83,21 @@ class Calendar:
     milestones: tuple[Milestone, ...]
 
 
-def draw_calendar(ring: RingSnapshot, timing: Timing, now: datetime) -> Calendar:
+def draw_calendar(
+    ring: RingSnapshot, rings: Iterable[RingSnapshot], timing: Timing, now: datetime
+) -> Calendar:
     """Return the recorded and planned calendar of ``ring``.
 
     Args:
         ring: the ring as loaded.
+        rings: all rings.
         timing: the installation's durations.
         now: the present time.
     """
-    active = find_active_key(ring.keys, now)
-    shown = _shown(ring)
-    rows = tuple(_row(ring, key, active, timing, now) for key in shown)
+    left_at = succeeded_since(ring, rings, None)
+    signs = left_at is None or left_at > now
+    active = find_active_key(ring.keys, now) if signs else None
+    rows = tuple(_row(ring, key, active, timing, left_at) for key in _shown(ring))
     begins_at, ends_at = _edges(rows, now)
     return Calendar(
         ring=ring,
@@ -101,7 +105,7 @@ def draw_calendar(ring: RingSnapshot, timing: Timing, now: datetime) -> Calendar
         begins_at=begins_at,
         ends_at=ends_at,
         rows=rows,
-        milestones=tuple(_milestones(ring, rows, now)),
+        milestones=tuple(_milestones(ring, rows, left_at, now)),
     )
 
 
@@ -118,20 +122,22 @@ def _row(
     key: SigningKey,
     active: SigningKey | None,
     timing: Timing,
-    now: datetime,
+    left_at: datetime | None,
 ) -> CalendarRow:
     return CalendarRow(
         key=key,
-        signs=active is not None and key.kid == active.kid and not ring.is_succeeded(now),
-        spans=tuple(_spans(ring, key, timing)),
+        signs=active is not None and key.kid == active.kid,
+        spans=tuple(_spans(ring, key, timing, left_at)),
         withdrawn_at=key.revoked_at,
     )
 
 
-def _spans(ring: RingSnapshot, key: SigningKey, timing: Timing) -> list[Span]:
+def _spans(
+    ring: RingSnapshot, key: SigningKey, timing: Timing, left_at: datetime | None
+) -> list[Span]:
     if key.published_at is None:
         return []
-    stops_at = _stops_at(ring, key)
+    stops_at = _stops_at(ring, key, left_at)
     leaves_at = _leaves_at(ring, key, stops_at, timing)
     begins_at = key.activate_at
     if begins_at is None or (stops_at is not None and stops_at <= begins_at):
@@ -147,7 +153,7 @@ def _spans(ring: RingSnapshot, key: SigningKey, timing: Timing) -> list[Span]:
     return [span for span in spans if span.ends_at is None or span.ends_at > span.begins_at]
 
 
-def _stops_at(ring: RingSnapshot, key: SigningKey) -> datetime | None:
+def _stops_at(ring: RingSnapshot, key: SigningKey, left_at: datetime | None) -> datetime | None:
     """Return when the key stopped signing, or will by the plan."""
     if key.stopped_at is not None:
         return key.stopped_at
@@ -158,7 +164,7 @@ def _stops_at(ring: RingSnapshot, key: SigningKey) -> datetime | None:
         and other.state in LIVE_STATES
         and other.activate_at is not None
     ]
-    ends = [*later, *([ring.succeeded_at] if ring.succeeded_at is not None else [])]
+    ends = [*later, *([left_at] if left_at is not None else [])]
     return min(ends, default=None) if key.state in LIVE_STATES else None
 
 
@@ -191,7 +197,9 @@ def _edges(rows: Sequence[CalendarRow], now: datetime) -> tuple[datetime, dateti
     return begins_at - margin, ends_at + margin
 
 
-def _milestones(ring: RingSnapshot, rows: Sequence[CalendarRow], now: datetime) -> list[Milestone]:
+def _milestones(
+    ring: RingSnapshot, rows: Sequence[CalendarRow], left_at: datetime | None, now: datetime
+) -> list[Milestone]:
     planned = []
     for row in rows:
         name = f"version {row.key.version}"
@@ -201,8 +209,8 @@ def _milestones(ring: RingSnapshot, rows: Sequence[CalendarRow], now: datetime) 
             leaves = span.kind in _AFTERWARDS
             if leaves and span.ends_at is not None and span.ends_at > now:
                 planned.append(Milestone(span.ends_at, f"{name} leaves the JWKS"))
-    if ring.succeeded_at is not None and ring.succeeded_at > now:
-        planned.append(Milestone(ring.succeeded_at, f"{ring.successor} signs in its place"))
+    if left_at is not None and left_at > now:
+        planned.append(Milestone(left_at, f"{ring.successor} signs in its place"))
     if ring.cautious_until is not None and ring.cautious_until > now:
         planned.append(Milestone(ring.cautious_until, "verifiers may keep the JWKS longer again"))
     return sorted(planned, key=lambda each: each.at)

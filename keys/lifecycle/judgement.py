@@ -1,10 +1,17 @@
 """The judgement of a ring's condition, for readiness, ``keys status`` and ``keys doctor``."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from keys.lifecycle.rules import find_active_key, find_next_key, signing_candidates
+from keys.lifecycle.rules import (
+    find_active_key,
+    find_next_key,
+    has_signed,
+    signing_candidates,
+    succeeded_since,
+)
 from keys.signing_key import RingSnapshot
 
 
@@ -40,24 +47,24 @@ class Judgement:
         return self.standing in {Standing.IDLE, Standing.EMPTY}
 
 
-def judge_ring(ring: RingSnapshot, now: datetime) -> Judgement:
-    """Return the condition of ``ring`` at ``now``."""
-    if ring.is_succeeded(now):
+def judge_ring(ring: RingSnapshot, rings: Iterable[RingSnapshot], now: datetime) -> Judgement:
+    """Return the condition of ``ring``, one of ``rings``, at ``now``."""
+    if succeeded_since(ring, rings, now) is not None:
         return Judgement(Standing.SUCCEEDED, f"{ring.successor} signs in its place")
     if not ring.keys:
         return Judgement(Standing.EMPTY, "it has no keys yet: run `authz-server keys init`")
     if find_active_key(ring.keys, now) is None:
-        return _judge_unsigned(ring)
+        return _judge_unsigned(ring, now)
     if find_next_key(ring.keys, now) is None:
         return Judgement(Standing.UNPREPARED, _NO_STANDBY)
     return Judgement(Standing.SIGNING, "a key signs and one stands by")
 
 
-def _judge_unsigned(ring: RingSnapshot) -> Judgement:
+def _judge_unsigned(ring: RingSnapshot, now: datetime) -> Judgement:
     planned = [key.activate_at for key in signing_candidates(ring.keys) if key.activate_at]
     if not planned:
         return Judgement(Standing.IDLE, "no key may sign")
     first = f"{min(planned):%Y-%m-%dT%H:%M:%SZ}"
-    if any(key.stopped_at is not None for key in ring.keys):
+    if has_signed(ring.keys, now):
         return Judgement(Standing.IDLE, f"no key may sign before {first}")
     return Judgement(Standing.WAITING, f"its first key signs from {first}")

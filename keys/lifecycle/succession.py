@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from keys.errors import OrderRefusedError
 from keys.lifecycle.plan import Draft, Wait
-from keys.lifecycle.rules import find_active_key
+from keys.lifecycle.rules import find_active_key, succeeded_since
 from keys.lifecycle.state import ObservedState
 from keys.signing_key import RingSnapshot
 
@@ -30,12 +30,13 @@ def earliest_succession(state: ObservedState, successor: RingSnapshot) -> dateti
 
 def freeze_ring(draft: Draft, reason: str, imminent: datetime) -> None:
     """Freeze the ring, and cancel its move to another one unless that happens by ``imminent``."""
-    ring = draft.state.ring
-    if ring.succeeded_at is None or ring.succeeded_at <= imminent:
+    state, ring = draft.state, draft.state.ring
+    left_at = succeeded_since(ring, state.others, imminent)
+    if ring.succeeded_at is None or left_at is not None:
         draft.change_ring("ring.frozen", reason, frozen=True)
-        if not ring.is_succeeded(draft.state.now) and ring.succeeded_at is not None:
+        if left_at is not None and left_at > state.now:
             why = "too near for every node to learn otherwise"
-            draft.waits.append(Wait(f"{ring.successor} signs instead", ring.succeeded_at, why))
+            draft.waits.append(Wait(f"{ring.successor} signs instead", left_at, why))
         return
     draft.change_ring(
         "ring.frozen",

@@ -18,7 +18,7 @@ from keys.lifecycle.adoption import (
     require_known_keys,
 )
 from keys.lifecycle.plan import Draft, Plan, Wait
-from keys.lifecycle.rules import LIVE_STATES, has_signed
+from keys.lifecycle.rules import LIVE_STATES, has_signed, succeeded_since
 from keys.lifecycle.state import ObservedState, RotationMode
 from keys.signing_key import KeyState, SigningKey
 
@@ -220,7 +220,7 @@ def plan_to_sign(draft: Draft, key: SigningKey, due: datetime, why: str) -> None
         key = draft.change(key, "key.scheduled", why, activate_at=earliest)
     _hold_for_laggards(draft, key)
     activate_at = draft.keys[key.version].activate_at
-    if not state.ring.is_succeeded(activate_at):
+    if succeeded_since(state.ring, state.others, activate_at) is None:
         draft.waits.append(
             Wait(f"{key.kid} begins to sign", activate_at, "invariant 1: verifiers know it first")
         )

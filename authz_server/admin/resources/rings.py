@@ -1,5 +1,6 @@
 """Key rings and their keys: show them, and carry out orders."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
@@ -148,30 +149,32 @@ def show_ring(call: Call) -> Reply:
 
 def show_status(call: Call) -> Reply:
     """Answer the status of a key ring: its keys, backend, nodes, readers and plans."""
-    ring = _ring(call)
+    rings = load_rings(call.services)
+    ring = _find_ring(rings, call.parameters["ring"])
     context = call.parts.keys.open(call.caller.actor, looking=True)
-    status: RingStatus = report_ring(context, ring).status
+    status: RingStatus = report_ring(context, ring, rings).status
     return Reply(status)
 
 
 def report_all(call: Call) -> Reply:
     """Answer the status and the calendar of every key ring, or of one."""
     query: ReportQuery = call.query
-    name = None if query.ring is None else _find_ring(call, query.ring).name
+    name = None if query.ring is None else _find_ring(load_rings(call.services), query.ring).name
     context = call.parts.keys.open(call.caller.actor, looking=True)
     return Reply(report_rings(context, name))
 
 
 def show_calendar(call: Call) -> Reply:
     """Answer the calendar of a key ring, also as a picture."""
-    ring = _ring(call)
-    calendar = draw_calendar(ring, call.services.settings.keys.timing(), ring.loaded_at)
+    rings = load_rings(call.services)
+    ring = _find_ring(rings, call.parameters["ring"])
+    calendar = draw_calendar(ring, rings, call.services.settings.keys.timing(), ring.loaded_at)
     drawn = RingCalendar(
         ring=ring.name,
         at=calendar.now,
         description=describe(calendar),
         planned=calendar.milestones,
-        overdue=tuple(find_overdue(ring, calendar.now)),
+        overdue=tuple(find_overdue(ring, rings, calendar.now)),
         svg=render_svg([calendar], f"{ring.name}-", legend=False, style=False),
     )
     return Reply(drawn)
@@ -266,11 +269,11 @@ def _done(call: Call, result: OrderResult) -> Reply:
 
 
 def _ring(call: Call) -> RingSnapshot:
-    return _find_ring(call, call.parameters["ring"])
+    return _find_ring(load_rings(call.services), call.parameters["ring"])
 
 
-def _find_ring(call: Call, name: str) -> RingSnapshot:
-    for ring in load_rings(call.services):
+def _find_ring(rings: Iterable[RingSnapshot], name: str) -> RingSnapshot:
+    for ring in rings:
         if ring.name == name:
             return ring
     raise NotFoundError(f"There is no key ring {name!r}.")

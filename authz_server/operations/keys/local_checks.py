@@ -1,7 +1,6 @@
 """Check rings, durations, the clock and events without a Vault."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 
 from authz_server.key_rings.backends import ring_definition
 from authz_server.key_rings.event_log import verify_event_chain
@@ -10,7 +9,7 @@ from authz_server.operations.keys.signature_check import check_signature
 from keys.backends.vault.doctor import Finding, Level
 from keys.backends.vault.policy import find_place
 from keys.errors import BackendError
-from keys.lifecycle.judgement import Standing, judge_ring
+from keys.lifecycle.judgement import Judgement, Standing, judge_ring
 from keys.lifecycle.rules import find_active_key
 from keys.signing_key import RingSnapshot
 
@@ -21,14 +20,15 @@ STUBBORN_CACHE_SECONDS = 86_400
 def examine_installation(context: KeyContext) -> Iterator[Finding]:
     """Yield the findings that need no Vault."""
     yield _clock(context)
-    held = {ring.name: ring for ring in context.rings()}
+    rings = context.rings()
+    held = {ring.name: ring for ring in rings}
     for name in context.settings.keys.rings:
         ring = held.pop(name, None)
         if ring is None or not ring.keys:
             detail = "it has no keys yet: run `authz-server keys init`"
             yield Finding(Level.FAILURE, "ring.keys", name, detail)
             continue
-        yield from _ring(context, ring)
+        yield from _ring(context, ring, rings)
         if find_place(ring.backend_uri) is None:
             yield from _signature(context, ring)
     for name, ring in held.items():
@@ -45,7 +45,9 @@ def _clock(context: KeyContext) -> Finding:
     return Finding(level, "clock.offset", "this machine", detail)
 
 
-def _ring(context: KeyContext, ring: RingSnapshot) -> Iterator[Finding]:
+def _ring(
+    context: KeyContext, ring: RingSnapshot, rings: Iterable[RingSnapshot]
+) -> Iterator[Finding]:
     now, wanted = context.now(), ring_definition(context.settings, ring.name)
     if (ring.alg, ring.backend_uri) != (wanted.alg, wanted.backend_uri):
         detail = (
@@ -54,7 +56,7 @@ def _ring(context: KeyContext, ring: RingSnapshot) -> Iterator[Finding]:
         )
         yield Finding(Level.FAILURE, "ring.settings", ring.name, detail)
     yield from _prepublication(context, ring)
-    yield _signing(ring, now)
+    yield _signing(ring, judge_ring(ring, rings, now))
     with context.services.database.reading() as session:
         broken = verify_event_chain(session, ring.name)
     if broken is None:
@@ -74,8 +76,7 @@ _FINDINGS = {
 }
 
 
-def _signing(ring: RingSnapshot, now: datetime) -> Finding:
-    judgement = judge_ring(ring, now)
+def _signing(ring: RingSnapshot, judgement: Judgement) -> Finding:
     level, check = _FINDINGS[judgement.standing]
     return Finding(level, check, ring.name, judgement.detail)
 

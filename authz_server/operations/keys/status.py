@@ -1,6 +1,6 @@
 """Report the status of a ring: its keys, backend, nodes, readers and plans."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -20,7 +20,13 @@ from keys.events import Alarm
 from keys.lifecycle.calendar import Calendar, Milestone, draw_calendar
 from keys.lifecycle.judgement import Standing, judge_ring
 from keys.lifecycle.plan import Plan, Wait
-from keys.lifecycle.rules import PUBLIC_STATES, destroyable_keys, find_active_key
+from keys.lifecycle.rules import (
+    PUBLIC_STATES,
+    destroyable_keys,
+    find_active_key,
+    succeeded_since,
+)
+from keys.lifecycle.state import get_ring
 from keys.node_clock import CLOCK_ALARM
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 from keys.store import NodeReport
@@ -185,7 +191,8 @@ def report_rings(context: KeyContext, name: str | None = None) -> RingsReport:
     Raises:
         KeysError: there is no such ring, or the database cannot answer.
     """
-    rings = context.rings() if name is None else [context.get_ring(name)]
+    rings = context.rings()
+    shown = rings if name is None else [get_ring(rings, name)]
     offset = context.clock_offset_seconds()
     return RingsReport(
         at=context.now(),
@@ -193,14 +200,16 @@ def report_rings(context: KeyContext, name: str | None = None) -> RingsReport:
         asked_as=context.identity,
         store_clock_offset_seconds=round(offset, 3),
         clock_off=abs(offset) > context.settings.keys.clock_tolerance_seconds,
-        rings=tuple(report_ring(context, ring) for ring in rings),
+        rings=tuple(report_ring(context, ring, rings) for ring in shown),
     )
 
 
-def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
-    """Return the status and the calendar of ``ring``."""
+def report_ring(
+    context: KeyContext, ring: RingSnapshot, rings: Sequence[RingSnapshot]
+) -> RingReport:
+    """Return the status and the calendar of ``ring``, one of ``rings``."""
     services, now = context.services, context.now()
-    calendar = draw_calendar(ring, context.settings.keys.timing(), now)
+    calendar = draw_calendar(ring, rings, context.settings.keys.timing(), now)
     settings = context.settings.keys.rings.get(ring.name)
     next_key = find_next_key(ring, now)
     tick = _plan_tick(context, ring)
@@ -223,7 +232,7 @@ def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
         rotation_interval_seconds=ring.rotation_interval_seconds,
         maximum_lifetime_seconds=ring.maximum_lifetime_seconds,
         active=_find_active(ring, now),
-        next=_describe_next(ring, next_key),
+        next=_describe_next(ring, rings, next_key),
         at_backend=_ask_backend(context, ring),
         keys=tuple(describe_keys(ring)),
         planned=calendar.milestones,
@@ -231,7 +240,7 @@ def report_ring(context: KeyContext, ring: RingSnapshot) -> RingReport:
         readers=count_consumers(services, next_key),
         due=tick.due,
         waits=tick.waits,
-        overdue=tuple(find_overdue(ring, now)),
+        overdue=tuple(find_overdue(ring, rings, now)),
         alarms=tick.alarms,
         events=_verify_events(context, ring),
         history=history.changes,
@@ -263,8 +272,10 @@ def _find_active(ring: RingSnapshot, now: datetime) -> ActiveKey | None:
     )
 
 
-def _describe_next(ring: RingSnapshot, key: SigningKey | None) -> NextKey | None:
-    if key is None or ring.is_succeeded(key.activate_at):
+def _describe_next(
+    ring: RingSnapshot, rings: Sequence[RingSnapshot], key: SigningKey | None
+) -> NextKey | None:
+    if key is None or succeeded_since(ring, rings, key.activate_at):
         return None
     return NextKey(kid=key.kid, version=key.version, activate_at=key.activate_at)
 
@@ -319,13 +330,14 @@ def _due(plan: Plan) -> Iterator[str]:
         yield f"the backend is to sign nothing below version {plan.fence}"
 
 
-def find_overdue(ring: RingSnapshot, now: datetime) -> Iterator[str]:
-    """Yield the changes of a ring that should have happened."""
-    judgement = judge_ring(ring, now)
+def find_overdue(ring: RingSnapshot, rings: Sequence[RingSnapshot], now: datetime) -> Iterator[str]:
+    """Yield the changes of ``ring``, one of ``rings``, that should have happened."""
+    judgement = judge_ring(ring, rings, now)
     if ring.keys and (judgement.lacks_signer or judgement.standing is Standing.UNPREPARED):
         yield judgement.detail
-    active = find_active_key(ring.keys, now)
-    if active is not None and active.activate_at is not None and not ring.is_succeeded(now):
+    succeeded = judgement.standing is Standing.SUCCEEDED
+    active = None if succeeded else find_active_key(ring.keys, now)
+    if active is not None and active.activate_at is not None:
         age = now - active.activate_at
         if age > timedelta(seconds=ring.rotation_interval_seconds) + AGE_GRACE:
             yield f"version {active.version} has signed for {age.days} days"

@@ -63,7 +63,7 @@ def draw(*keys, **fields):
         loaded_at=NOW,
         **fields,
     )
-    return draw_calendar(ring, Timing(), NOW)
+    return draw_calendar(ring, (ring,), Timing(), NOW)
 
 
 def ticks_of(begins_at, span, width):

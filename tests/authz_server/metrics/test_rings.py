@@ -81,6 +81,15 @@ def test_a_ring_that_another_has_succeeded_has_no_active_key_to_grow_old():
     assert ("authz_server_signing_key_state", "es256", "kid-1", "active") in still
 
 
+def test_a_ring_whose_successor_is_held_signs_on():
+    past = NOW - timedelta(seconds=1)
+    left = ring(key(1, KeyState.ACTIVE, -500), successor="other", succeeded_at=past)
+    held = replace(ring(key(1, KeyState.PUBLISHED)), name="other", frozen=True)
+    found = samples(left, held)
+    assert found["authz_server_signing_key_age_seconds", "es256"] == 500
+    assert ("authz_server_signing_key_state", "es256", "kid-1", "active") in found
+
+
 @pytest.mark.parametrize("state", [KeyState.TAINTED, KeyState.REVOKED, KeyState.REMOVED])
 def test_other_states_are_as_recorded(state):
     active = key(2, KeyState.ACTIVE, -1)

@@ -45,7 +45,8 @@ def ring(*keys, **fields):
 
 
 def draw(*keys, **fields):
-    return draw_calendar(ring(*keys, **fields), TIMING, NOW)
+    drawn = ring(*keys, **fields)
+    return draw_calendar(drawn, (drawn,), TIMING, NOW)
 
 
 RETIRED = key(

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from keys.lifecycle.calendar import draw_calendar
 from keys.lifecycle.first_key import create_first_key
 from keys.lifecycle.judgement import Standing, judge_ring
-from keys.lifecycle.orders import Move, Revoke
+from keys.lifecycle.orders import Freeze, Move, Revoke
 from keys.memory import empty_ring
 from support.rotation import RING, P, RingFixture, T
 
@@ -31,7 +32,7 @@ def moving(world):
 
 
 def judge(world, ring="ring"):
-    return judge_ring(world.store.rings[ring], world.clock())
+    return judge_ring(world.store.rings[ring], world.store.rings.values(), world.clock())
 
 
 def test_a_ring_with_a_signer_and_a_standby(world):
@@ -60,6 +61,27 @@ def test_a_healthy_move_is_in_order_all_along(moving):
     assert judge(moving, "new").standing is Standing.SIGNING
 
 
+def test_a_ring_signs_on_while_its_successor_is_held(moving):
+    """Its move is due by the clock alone: the successor is frozen before it has signed."""
+    moving.apply(Freeze("new", "not yet"))
+    moving.tick(P + 60)
+    ring = moving.store.rings["ring"]
+    assert ring.is_move_due(moving.clock())
+    assert judge(moving).standing is Standing.SIGNING
+    assert moving.make_node().judge("ring").standing is Standing.SIGNING
+    rings = moving.store.rings.values()
+    calendar = draw_calendar(ring, rings, moving.timing, moving.clock())
+    (signing,) = (row for row in calendar.rows if row.signs)
+    assert signing.spans[-1].ends_at is None or signing.spans[-1].ends_at > moving.clock()
+    assert any("begins to sign" in wait.what for wait in moving.tick().plan.waits)
+
+
+def test_a_ring_whose_first_key_was_withdrawn_before_it_signed_waits(moving):
+    moving.apply(Revoke(moving.store.rings["new"].keys[0].kid, "lost"))
+    moving.rotator.tick("new", actor="test")
+    assert judge(moving, "new").standing is Standing.WAITING
+
+
 def test_a_ring_whose_signer_was_withdrawn_is_not(world):
     world.backend.away = True
     for version in (1, 2):
@@ -76,11 +98,11 @@ def test_a_ring_that_has_to_wait_after_it_has_signed_is_not(world):
         replace(world.key(1), state="revoked", stopped_at=world.clock()),
         replace(world.key(2), activate_at=later),
     )
-    judgement = judge_ring(replace(world.ring, keys=keys), world.clock())
+    judgement = judge_ring(replace(world.ring, keys=keys), (), world.clock())
     assert judgement.standing is Standing.IDLE
     assert judgement.detail == f"no key may sign before {later:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def test_a_ring_without_keys(world):
-    assert judge_ring(empty_ring(RING), world.clock()).standing is Standing.EMPTY
+    assert judge_ring(empty_ring(RING), (), world.clock()).standing is Standing.EMPTY
     assert world.make_node().judge("another").lacks_signer

@@ -88,6 +88,29 @@ def test_a_move_that_nodes_may_be_acting_on_is_not_taken_back(world):
     assert world.signer() == "new"
 
 
+def test_a_freeze_cancels_a_move_that_is_due_but_has_not_happened(world):
+    world.apply(Move("ring", "new", "to Vault"))
+    world.apply(Freeze("new", "not yet"))
+    world.tick_all(P + 600)
+    outcome = world.apply(Freeze("ring", "an audit"))
+    assert (outcome.plan.waits, world.ring.successor) == ((), None)
+    world.apply(Unfreeze("new", "now"))
+    world.tick_all(60)
+    assert world.signer() == "ring"
+
+
+def test_a_freeze_names_when_a_held_successor_that_is_about_to_sign_does(world):
+    world.apply(Move("ring", "new", "to Vault"))
+    world.store.report_node("behind", {"new": 0}, 0.0)
+    world.tick_all(P - 5)
+    held_until = world.store.rings["new"].keys[0].activate_at
+    world.clock.advance((held_until - world.clock()).total_seconds() - 5)
+    (wait,) = world.apply(Freeze("ring", "an audit")).plan.waits
+    assert (wait.what, wait.until) == ("new signs instead", held_until)
+    world.tick_all(5)
+    assert world.signer() == "new"
+
+
 def test_a_ring_signs_until_its_frozen_successor_does(world):
     world.apply(Move("ring", "new", "to Vault"))
     world.apply(Freeze("new", "not yet"))

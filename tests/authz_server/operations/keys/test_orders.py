@@ -1,6 +1,6 @@
 """Orders and ticks as operations: values in, frozen structs out."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +9,7 @@ from sqlalchemy import select
 from authz_server.audit.sink import AuditRecord
 from authz_server.operations.keys.first_keys import create_first_keys
 from authz_server.operations.keys.list import list_keys
+from authz_server.operations.keys.local_checks import examine_installation
 from authz_server.operations.keys.orders import apply_order, tick_ring
 from authz_server.operations.keys.results import (
     BackendStep,
@@ -19,6 +20,8 @@ from authz_server.operations.keys.results import (
 from authz_server.operations.keys.status import report_ring
 from keys.errors import OrderRefusedError
 from keys.lifecycle.orders import Activate, Freeze, Prune, Revoke, Rotate, Taint, Unfreeze
+from keys.signing_key import RingDefinition
+from keys.store import RingChange
 
 REASON = "a drill"
 
@@ -127,9 +130,28 @@ def test_a_tick_with_nothing_left_to_do_writes_nothing(keyed):
     assert second.changes == ()
 
 
+def test_the_status_of_a_ring_whose_successor_cannot_sign_yet_is_that_of_one_that_signs(keyed):
+    with keyed("tick", looking=True) as context:
+        store, ring = context.services.key_store, context.get_ring("es256")
+        names = [each.name for each in fields(RingDefinition)]
+        definition = RingDefinition(**{each: getattr(ring, each) for each in names})
+        store.add_ring(replace(definition, name="held"))
+        left = replace(ring, successor="held", succeeded_at=context.now() - timedelta(hours=1))
+        moved = RingChange(
+            ring=left, event="ring.succeeded", actor="a", reason=REASON, at=context.now()
+        )
+        assert store.change_ring("es256", ring.epoch, [], moved)
+        report = report_ring(context, context.get_ring("es256"), context.rings())
+        findings = examine_installation(context)
+        standing = {each.check for each in findings if each.subject == "es256"}
+    assert report.status.next is not None
+    assert [row.signs for row in report.calendar.rows] == [True, False]
+    assert "ring.standby" in standing, "and not ring.successor"
+
+
 def test_the_status_names_the_key_that_signs_and_what_is_due(keyed):
     with keyed("tick", looking=True) as context:
-        report = report_ring(context, context.get_ring("es256"))
+        report = report_ring(context, context.get_ring("es256"), context.rings())
         signing, next_key = active(context), standby(context)
     status = report.status
     assert (status.active.kid, status.next.kid) == (signing.kid, next_key.kid)
