@@ -62,7 +62,7 @@ class Rotate(RingOrder):
         _require_movable(state)
         if not state.can_create:
             raise OrderRefusedError(f"{ring.name}: rotate it at its backend, which it follows")
-        if ring.claimed_until is not None and ring.claimed_until > now:
+        if state.is_claimed:
             raise OrderRefusedError(f"{ring.name}: another process is making its next version")
         draft = Draft(state)
         follow(draft)

@@ -58,6 +58,10 @@ class Plan:
         """Whether anything is to be written."""
         return bool(self.changes) or self.ring_change is not None
 
+    def has_version(self, version: int) -> bool:
+        """Return whether the ring has ``version`` after the changes."""
+        return any(key.version == version for key in self.keys)
+
 
 class Draft:
     """Collects the parts of a plan: the new state of the keys, and the reasons.

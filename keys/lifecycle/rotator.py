@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 
 from keys.backend import Creates, Destroys, Fences, KeyBackend, Version
 from keys.errors import (
@@ -25,7 +26,7 @@ from keys.events import Alarm, Notify, ignore
 from keys.lifecycle.invariants import require_invariants
 from keys.lifecycle.orders import Destroy, KeyOrder, Order, Revoke, Rotate
 from keys.lifecycle.plan import Draft, Plan
-from keys.lifecycle.state import ObservedState, Readiness, RingRules, StateReader
+from keys.lifecycle.state import CLAIM, ObservedState, Readiness, RingRules, StateReader
 from keys.lifecycle.tick import plan_publication, plan_tick, plan_withdrawal
 from keys.lifecycle.timing import Timing
 from keys.signing_key import RingSnapshot
@@ -33,8 +34,6 @@ from keys.store import KeyStore
 
 #: Largest number of attempts to write a change.
 ATTEMPTS = 20
-#: How long a claim reserves the creation of a version.
-CLAIM_SECONDS = 30
 
 Planner = Callable[[ObservedState], Plan]
 
@@ -211,6 +210,8 @@ class Rotator:
         outcome.created = made
         outcome.failures[:0] = prepared.failures
         outcome.seconds = prepared.seconds | outcome.seconds
+        if made is not None and outcome.plan.create:
+            self._report_unusable(outcome, made)
         return outcome
 
     def _write_order(
@@ -280,13 +281,10 @@ class Rotator:
         return made
 
     def _claim(self, state: ObservedState, reason: str) -> bool:
-        ring, now = state.ring, state.now
-        if ring.claimed_until is not None and ring.claimed_until > now:
+        if state.is_claimed:
             return False
         draft = Draft(state)
-        draft.change_ring(
-            "ring.version_ordered", reason, claimed_until=now + timedelta(seconds=CLAIM_SECONDS)
-        )
+        draft.change_ring("ring.version_ordered", reason, claimed_until=state.now + CLAIM)
         return self._write(draft.finish())
 
     def _release(self, ring: str, actor: str) -> None:
@@ -297,8 +295,17 @@ class Rotator:
 
     def _publish(self, outcome: Outcome, ring: str, actor: str, made: Version) -> None:
         # Pass the version along: a lagging node of the backend may not list it yet.
-        published = self._carry_out(ring, actor, plan_publication, made)
+        planner = partial(plan_publication, version=int(made.ref))
+        published = self._carry_out(ring, actor, planner, made)
         outcome.plan, outcome.written = published.plan, outcome.written or published.written
+        if not outcome.plan.has_version(int(made.ref)):
+            self._report_unusable(outcome, made)
+
+    def _report_unusable(self, outcome: Outcome, made: Version) -> None:
+        alarms = (each for each in outcome.plan.alarms if each.event == "key.not_adopted")
+        why = "; ".join(each.detail for each in alarms) or f"version {made.ref} is not adopted"
+        outcome.failures.append(f"the version made cannot be used: {why}")
+        self._notify(Alarm("rotation.failed", outcome.plan.ring.name, outcome.failures[-1]))
 
     def _fence(self, outcome: Outcome, ring: str, actor: str) -> None:
         """Set the plan's fence at the backend, and record it; add a failure to ``failures``."""

@@ -17,6 +17,11 @@ from keys.store import KeyStore, NodeReport
 
 logger = logging.getLogger(__name__)
 
+#: How long a claim reserves the creation of a version.
+CLAIM = timedelta(seconds=30)
+#: How long no version is made by the clock after one that cannot be used.
+UNUSABLE_PAUSE = timedelta(hours=1)
+
 
 class RotationMode(StrEnum):
     """The maker of a ring's new versions; the values are those of the setting ``drive``.
@@ -115,6 +120,12 @@ class ObservedState:
     def can_fence(self) -> bool:
         """Whether this process can set a fence at the backend."""
         return self.permissions.fence and self.fences
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether another process is making the next version; a longer claim is a pause."""
+        until = self.ring.claimed_until
+        return until is not None and self.now < until <= self.now + 2 * CLAIM
 
     def laggards(self) -> tuple[str, ...]:
         """Return the names of the signing nodes that have not seen the ring's epoch."""

@@ -19,7 +19,7 @@ from keys.lifecycle.adoption import (
 )
 from keys.lifecycle.plan import Draft, Plan, Wait
 from keys.lifecycle.rules import LIVE_STATES, has_signed, succeeded_since
-from keys.lifecycle.state import ObservedState, RotationMode
+from keys.lifecycle.state import UNUSABLE_PAUSE, ObservedState, RotationMode
 from keys.signing_key import KeyState, SigningKey
 
 #: A ring whose versions are made elsewhere may lack a standby for this part of its interval.
@@ -46,8 +46,14 @@ def plan_tick(state: ObservedState) -> Plan:
     return draft.finish()
 
 
-def plan_publication(state: ObservedState) -> Plan:
+def plan_publication(state: ObservedState, version: int) -> Plan:
     """Return the tick's plan, which also ends the claim on the new version.
+
+    After one that is not adopted, the clock pauses: the next one would be no better.
+
+    Args:
+        state: the observed state.
+        version: the new version.
 
     Raises:
         BackendBroken: a published version is another key at the backend.
@@ -55,7 +61,12 @@ def plan_publication(state: ObservedState) -> Plan:
     plan = plan_tick(state)
     draft = Draft(state)
     draft.ring_change = plan.ring_change
-    draft.change_ring("ring.version_made", "the version is published", claimed_until=None)
+    if plan.has_version(version):
+        event, why, until = "ring.version_made", "the version is published", None
+    else:
+        event, why = "ring.version_failed", f"version {version} cannot be used"
+        until = state.now + UNUSABLE_PAUSE
+    draft.change_ring(event, why, claimed_until=until)
     return replace(plan, ring_change=draft.ring_change, create=False)
 
 
@@ -255,9 +266,10 @@ def _hold_for_laggards(draft: Draft, key: SigningKey) -> None:
 def _ask_for_version(draft: Draft) -> None:
     ring, now = draft.state.ring, draft.state.now
     if ring.claimed_until is not None and ring.claimed_until > now:
-        draft.waits.append(
-            Wait("the next version is being made", ring.claimed_until, "one maker at a time")
-        )
+        made = "is being made", "one maker at a time"
+        paused = "is not made yet", "the latest one cannot be used"
+        what, why = made if draft.state.is_claimed else paused
+        draft.waits.append(Wait(f"the next version {what}", ring.claimed_until, why))
         return
     draft.create = True
 

@@ -90,6 +90,64 @@ def test_an_emergency_takes_no_key_that_cannot_sign(world):
     assert world.make_node().sign("ring", b"{}", typ="at+jwt", lifetime_seconds=L)
 
 
+class MisguidedBackend(FencedBackend):
+    """Makes keys of another algorithm than that of the ring, once it is ``misguided``."""
+
+    misguided = False
+
+    def create(self, ring: str, alg: str):
+        return super().create(ring, "ES384" if self.misguided else alg)
+
+
+@pytest.fixture
+def misguided() -> RingFixture:
+    world = RingFixture(make_backend=MisguidedBackend)
+    world.tick(P + 1)
+    world.backend.misguided = True
+    return world
+
+
+def count_versions(world: RingFixture) -> int:
+    return len(world.backend.describe_versions("ring").versions)
+
+
+def test_a_version_that_cannot_be_used_is_not_made_again_at_every_tick(misguided):
+    before = count_versions(misguided)
+    misguided.tick(T)
+    for _ in range(100):
+        misguided.tick(30)
+    assert count_versions(misguided) - before == 1
+    assert misguided.received.alarms().count("rotation.failed") == 1
+    (wait,) = (each for each in misguided.tick().plan.waits if "next version" in each.what)
+    assert wait.why == "the latest one cannot be used"
+    misguided.tick(3600)
+    assert count_versions(misguided) - before == 2, "it is tried again later"
+    misguided.backend.misguided = False
+    assert misguided.tick(3600).created is not None
+    assert misguided.states()[-1] is KeyState.PUBLISHED
+
+
+def test_a_rotation_whose_version_cannot_be_used_says_so(misguided):
+    """Once the backend is mended, the same order is carried out at once."""
+    outcome = misguided.apply(Rotate("ring", "test"))
+    (failure,) = outcome.failures
+    assert "cannot be used: version 3 at its backend" in failure
+    assert "rotation.failed" in misguided.received.alarms()
+    assert len(misguided.ring.keys) == 2
+    misguided.backend.misguided = False
+    assert misguided.apply(Rotate("ring", "test")).failures == []
+    assert [key.version for key in misguided.ring.keys] == [1, 2, 4]
+
+
+def test_a_revocation_whose_new_version_cannot_be_used_says_so(misguided):
+    outcome = misguided.apply(Revoke(misguided.key(1).kid, "leak", all_versions=True))
+    assert any("cannot be used: version 3" in each for each in outcome.failures)
+    misguided.backend.misguided = False
+    misguided.tick(1)
+    misguided.tick(1)
+    assert misguided.make_node().sign("ring", b"{}", typ="at+jwt", lifetime_seconds=L)
+
+
 @pytest.mark.parametrize("kind", ["algorithm", "copy"])
 def test_a_new_ring_is_refused_with_the_version_that_is_in_its_way(world, kind):
     other = replace(RING, name="other")
