@@ -7,13 +7,14 @@ and mapper that has no counterpart.
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from msgspec import Meta
 
+from authz_server.clients.registered_keys import check_jwks
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.declarative.imported import Draft, Imported
 from authz_server.operations.declarative.parsing import parse_json, read_bounded
@@ -52,6 +53,7 @@ _SCOPES_OF_KEYCLOAK = frozenset(
 )
 #: Realm roles that every user has.
 _ROLES_OF_KEYCLOAK = frozenset({"offline_access", "uma_authorization"})
+_ADD_KEYS = "add jwks or jwks_uri"
 _METHODS = {
     "client-secret": "client_secret",
     "client-jwt": "private_key_jwt",
@@ -282,7 +284,7 @@ def _properties(
             draft, client_id, attributes["jwt.credential.certificate"]
         )
     elif method == "private_key_jwt":
-        draft.note(client_id, "its key is not in the export as a JWK set: add jwks or jwks_uri")
+        draft.note(client_id, f"its key is not in the export as a JWK set: {_ADD_KEYS}")
     if attributes.get("token.endpoint.auth.signing.alg"):
         algorithm = attributes["token.endpoint.auth.signing.alg"]
         properties["token_endpoint_auth_signing_alg"] = algorithm
@@ -304,22 +306,34 @@ def _properties(
     return {name: value for name, value in properties.items() if value is not None}
 
 
-def _keys(draft: Draft, client_id: str, text: object) -> Any:  # noqa: ANN401 - checked by apply
+def _keys(draft: Draft, client_id: str, text: object) -> Any:  # noqa: ANN401 - any JSON
     try:
-        return parse_json(str(text), "jwks.string")
+        jwks = parse_json(str(text), "jwks.string")
     except InvalidChangeError:
-        draft.note(client_id, "its jwks.string is not JSON: add jwks or jwks_uri")
+        draft.note(client_id, f"its jwks.string is not JSON: {_ADD_KEYS}")
         return None
+    return _usable(draft, client_id, "jwks.string", jwks)
 
 
 def _certified_key(draft: Draft, client_id: str, text: object) -> Any:  # noqa: ANN401 - any JSON
     """Return the key of a certificate, without an id: Keycloak's is not in the export."""
     try:
         key = load_der_x509_certificate(b64decode("".join(str(text).split()))).public_key()
-        return {"keys": [dict(public_jwk(cast("PublicKey", key)))]}
+        jwk = dict(public_jwk(key)) if isinstance(key, PublicKey) else {}
     except (ValueError, TypeError, KeysError, UnsupportedAlgorithm, InvalidVersion):
-        draft.note(client_id, "its certificate cannot be read: add jwks or jwks_uri")
+        draft.note(client_id, f"its certificate cannot be read: {_ADD_KEYS}")
         return None
+    return _usable(draft, client_id, "certificate", {"keys": [jwk]})
+
+
+def _usable(draft: Draft, client_id: str, source: str, jwks: object) -> Any:  # noqa: ANN401 - any JSON
+    """Return a JWK set; None if it breaks a rule, for which all clients of the file are refused."""
+    try:
+        check_jwks(jwks)
+    except InvalidChangeError as error:
+        draft.note(client_id, f"its {source} does not carry over: {error}: {_ADD_KEYS}")
+        return None
+    return jwks
 
 
 def _keep_secret(draft: Draft, client: _Client) -> None:

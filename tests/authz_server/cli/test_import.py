@@ -1,12 +1,15 @@
 import json
 import tomllib
 from base64 import b64encode
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa, x25519
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from authz_server.cli.root import main
-from support.client_certificates import self_signed
+from support.client_certificates import make_certificate, self_signed
 
 #: A client as Keycloak 26 exports it, with the members that every client has.
 KEYCLOAK_CLIENT = {
@@ -177,7 +180,7 @@ def test_the_report_names_what_does_not_carry_over(realm):
         "a b: left out: id: use 3 to 128 characters",
         "odd: left out: it authenticates by 'x'",
         "ministry: left out: the id 'ministry' stands twice",
-        "1 secrets are left out",
+        "1 secret is left out",
     ):
         assert line in report, line
     assert "the secret of the realm" not in report
@@ -203,11 +206,13 @@ def test_secrets_of_a_realm_are_written_to_files_and_imported(stocked, realm, tm
 def test_masked_secrets_and_key_sets_as_text(tmp_path):
     """An export of the console has asterisks; a key set that is no JSON is reported."""
     attributes = {"use.jwks.string": "true", "jwks.string": "{"}
+    keys = {"keys": [self_signed().jwk(with_certificate=False)]}
     clients = [
         KEYCLOAK_CLIENT | {"secret": "**********"},
         KEYED | {"attributes": attributes},
         KEYED | {"clientId": "other", "attributes": {"use.jwks.string": "true"}},
-        KEYED | {"clientId": "text", "attributes": attributes | {"jwks.string": '{"keys": []}'}},
+        KEYED | {"clientId": "text", "attributes": attributes | {"jwks.string": json.dumps(keys)}},
+        KEYED | {"clientId": "empty", "attributes": attributes | {"jwks.string": '{"keys": []}'}},
         KEYED | {"clientId": "shared", "clientAuthenticatorType": "client-secret-jwt"},
     ]
     (tmp_path / "realm.json").write_text(json.dumps({"clients": clients}))
@@ -216,8 +221,10 @@ def test_masked_secrets_and_key_sets_as_text(tmp_path):
     assert "keyed: its jwks.string is not JSON" in result.stderr
     assert "other: its key is not in the export" in result.stderr
     assert "shared: a secret that signs assertions cannot be imported" in result.stderr
-    made = tomllib.loads(result.stdout)
-    assert made["clients"]["text"]["properties"]["jwks"] == {"keys": []}
+    assert "empty: its jwks.string does not carry over: jwks: the JWK set holds no" in result.stderr
+    made = tomllib.loads(result.stdout)["clients"]
+    assert made["text"]["properties"]["jwks"] == keys
+    assert "properties" not in made["empty"]
 
 
 @pytest.mark.parametrize(
@@ -283,86 +290,30 @@ def test_the_certificate_of_a_client_gives_its_key(tmp_path):
     assert "odd: its certificate cannot be read" in result.stderr
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("first", ["", "sep=;\r\n", "\r\n\r\n"])
-def test_a_file_of_a_spreadsheet_becomes_a_file(tmp_path, encoding, first):
-    """Its encodings, its line that names the delimiter, and columns that it adds."""
-    lines = (
-        "client_id;client_name;organization;scope;;\r\n"
-        'partner;"شريك ""الدفع""";وزارة;mapper/link,mapper/resolve;;\r\n'
-        'other;Secours\u00a0: aide;L\u2019\u202fEau;"mapper/link\nmapper/resolve";;;;\r\n'
-    )
-    (tmp_path / "clients.csv").write_bytes((first + lines).encode(encoding))
-    result = run("csv", tmp_path / "clients.csv")
-    assert "the header" not in result.stderr
+_OTHER_KEYS = {
+    "dsa": partial(dsa.generate_private_key, 1024),
+    "ed448": ed448.Ed448PrivateKey.generate,
+    "x25519": x25519.X25519PrivateKey.generate,
+    "rsa-1024": partial(rsa.generate_private_key, 65537, 1024),
+    "secp256k1": partial(ec.generate_private_key, ec.SECP256K1()),
+}
+
+
+def test_the_certificate_of_a_key_that_apply_refuses_is_reported(tmp_path):
+    """One such client would refuse the whole file; the other clients carry over."""
+    signer = self_signed()
+    clients = [KEYCLOAK_CLIENT]
+    for name, make in _OTHER_KEYS.items():
+        held = make_certificate(f"CN={name}", make(), signer.certificate.subject, signer.key)
+        text = b64encode(held.public_bytes(Encoding.DER)).decode()
+        clients.append(
+            KEYED | {"clientId": name, "attributes": {"jwt.credential.certificate": text}}
+        )
+    (tmp_path / "realm.json").write_text(json.dumps({"clients": clients}))
+    result = run("keycloak", tmp_path / "realm.json")
+    assert result.exit_code == 0, result.output
     made = tomllib.loads(result.stdout)["clients"]
-    assert made["partner"]["name"] == 'شريك "الدفع"'
-    assert made["partner"]["organisation"] == "وزارة"
-    names = made["other"]["name"], made["other"]["organisation"]
-    assert names == ("Secours : aide", "L\u2019 Eau")
-    for each in made.values():
-        assert each["allowed_scopes"] == ["mapper/link", "mapper/resolve"]
-
-
-def test_a_name_of_several_lines_is_reported_and_not_kept(tmp_path):
-    """A spreadsheet quotes line breaks, and a single such cell would refuse the whole file."""
-    (tmp_path / "clients.csv").write_text('id,name\nalpha,"A\nB"\nbeta,B\u202eC\ngamma,=1+1\n')
-    result = run("csv", tmp_path / "clients.csv")
-    assert "alpha: its id becomes its name: name: control" in result.stderr
-    assert "beta: its id becomes its name: name: control" in result.stderr
-    made = tomllib.loads(result.stdout)["clients"]
-    assert [each["name"] for each in made.values()] == ["alpha", "beta", "=1+1"]
-
-
-def test_clients_of_a_csv_file_become_a_file(stocked, tmp_path):
-    """Names of RFC 7591 are known; scopes that are not shipped are declared."""
-    source, made = tmp_path / "clients.csv", tmp_path / "made.json"
-    source.write_text(
-        "﻿client_id;client_name;scope;expires_at;enabled;token_lifetime_seconds;client_secret;Colour\n"
-        'alpha;"A; B";mapper.link own/thing;2030-01-01;no;60;a secret of old;red\n'
-        "\n"
-        "!;x;;;;;;\n"
-        "beta;;;;;;;\n"
-    )
-    result = run("csv", source, "--format", "json", "--output", made)
-    assert f"{source}:4: left out: id: use 3 to 128" in result.stderr
-    assert "the header: the column 'colour' does not carry over" in result.stderr
-    assert json.loads(made.read_text())["clients"] == {
-        "alpha": {
-            "name": "A; B",
-            "allowed_scopes": ["mapper/link", "own/thing"],
-            "token_lifetime_seconds": 60,
-            "expires_at": "2030-01-01T00:00:00Z",
-            "enabled": False,
-        },
-        "beta": {"name": "beta", "allowed_scopes": []},
-    }
-    stocked.must("apply", made, "--yes")
-    assert stocked.json("apply", made, "--yes")["changes"] == []
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name\nx\n", "clients.csv:1: the header has no column id"),
-        ("id,client_id\n", "clients.csv:1: two columns are id"),
-        ("id,name\nabc,d,e\n", "clients.csv:2: it has more fields than the header"),
-        ("sep=|\n\nid|name\nabc|d|e\n", "clients.csv:4: it has more fields than the header"),
-        ("id,,name\nabc,d,e\n", "clients.csv:2: it has a field in a column without a name"),
-        ("\n\nname\n", "clients.csv:3: the header has no column id"),
-        ("id,enabled\nabc,perhaps\n", "clients.csv:2: enabled: use true or false"),
-        ("id,expires_at\nabc,soon\n", "clients.csv:2: expires_at: use a time"),
-        ("id,expires_at\nabc,0001-01-01T00:00:00+23:00\n", "clients.csv:2: expires_at: use a time"),
-        ("id,token_lifetime_seconds\nabc,\u0661\n", "clients.csv:2: token_lifetime_seconds"),
-        ('id,name\nabc,"d', "it is not CSV"),
-        ("id,name\nabc," + "d" * 200_000, "it is not CSV"),
-        ("", "the header has no column id"),
-    ],
-)
-def test_a_csv_file_is_refused_with_its_line(tmp_path, text, message):
-    """One sentence, and nothing on standard output."""
-    (tmp_path / "clients.csv").write_text(text)
-    result = run("csv", tmp_path / "clients.csv")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert message in result.stderr
-    assert "Something unexpected" not in result.stderr
+    assert made.keys() == {"ministry", *_OTHER_KEYS}
+    for name in _OTHER_KEYS:
+        assert "properties" not in made[name]
+        assert f"{name}: its certificate does not carry over: jwks: a" in result.stderr
