@@ -67,7 +67,7 @@ def import_csv(path: Path) -> Imported:
     try:
         names = [_column(each) for each in next(reader, [])]
         _require_columns(names, f"{path}:{first + 1}")
-        for name in filter(None, names):
+        for name in dict.fromkeys(filter(None, names)):
             if name not in COLUMNS:
                 draft.note("the header", f"the column {name!r} does not carry over")
         for row in reader:
@@ -103,8 +103,12 @@ def _require_columns(names: list[str], place: str) -> None:
 
 
 def _add_client(draft: Draft, row: Mapping[str, str], place: str) -> None:
-    plain = {name: value.translate(_BLANKS).strip() for name, value in row.items()}
-    given = {name: value for name, value in plain.items() if value}
+    # A secret is kept as the client has it, in its characters.
+    plain = {
+        name: value.strip(" \t\r\n") if name == "secret" else value.translate(_BLANKS).strip()
+        for name, value in row.items()
+    }
+    given = {name: value for name, value in plain.items() if value.strip()}
     client_id = given.get("id", "")
     if not draft.usable_id(place, client_id):
         return

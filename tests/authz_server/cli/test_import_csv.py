@@ -97,3 +97,16 @@ def test_a_csv_file_is_refused_with_its_line(tmp_path, text, message):
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert "Something unexpected" not in result.stderr
+
+
+def test_the_characters_of_a_secret_are_kept(tmp_path):
+    """Other columns have plain blanks; a column that does not carry over is reported once."""
+    source, folder = tmp_path / "clients.csv", tmp_path / "secrets"
+    secret = "\u00a032 characters\u00a0or more\u2007of a\u202fclient"
+    source.write_text(f"id,name,secret,note,note\nalpha,A\u00a0B,{secret},x,y\n", "utf-8")
+    result = run(source, "--secret-directory", folder)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("the column 'note' does not carry over") == 1
+    assert 'name = "A B"' in result.stdout
+    (written,) = folder.iterdir()
+    assert written.read_text("utf-8").rstrip("\n") == secret
