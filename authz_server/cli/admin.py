@@ -7,6 +7,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_change
+from authz_server.cli.plain_text import counted
 from authz_server.operations.admin_api import ADMIN_SCOPES, register_admin_api
 
 _NEXT_STEPS = """\
@@ -37,8 +38,8 @@ def init(invocation: Invocation, as_json: bool) -> None:
     settings = invocation.settings()
     with invocation.services() as services:
         registered = register_admin_api(services, actor=invocation.actor)
-    added = len(registered.added_scopes)
-    sentence = f"The admin API is the resource server {registered.id}; {added} scopes are added."
+    added = counted(len(registered.added_scopes), "scope is added", "scopes are added")
+    sentence = f"The admin API is the resource server {registered.id}; {added}."
     print_change(as_record(registered), sentence, as_json=as_json)
     if not settings.admin.enabled:
         echo_status("The admin API is off: set enabled = true in [admin], and reload the server.")

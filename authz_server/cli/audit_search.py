@@ -11,7 +11,7 @@ from authz_server.cli.audit_files import NO_FILE, files_option, require_files_he
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_json, print_rows
-from authz_server.cli.plain_text import shown, timestamp
+from authz_server.cli.plain_text import counted, shown, timestamp
 from authz_server.cli.values import PAST_INSTANT
 from authz_server.operations.audit.export import ExportFormat, export_lines
 from authz_server.operations.audit.search import iterate_records, search_trail
@@ -92,7 +92,7 @@ def search(
         print_rows(rows, _COLUMNS, as_json=False)
     more = " There are older ones: use --until or --limit." if found.more else ""
     where = "" if found.files else f" Changes only. {NO_FILE}"
-    echo_status(f"{len(rows)} records.{more}{where}")
+    echo_status(f"{counted(len(rows), 'record')}.{more}{where}")
 
 
 @click.command(

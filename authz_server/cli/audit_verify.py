@@ -13,7 +13,7 @@ from authz_server.cli.audit_files import FILE, NO_FILE, require_files_here
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_json
-from authz_server.cli.plain_text import shown, timestamp
+from authz_server.cli.plain_text import counted, shown, timestamp
 from authz_server.operations.audit.verify import AuditVerification, verify_audit, verify_files
 
 NOT_INTACT = 1
@@ -64,36 +64,43 @@ def _verify_lines(found: AuditVerification) -> Iterator[str]:
     if found.stored is not None:
         yield from _stored_lines(found.stored)
     if found.unknown_keys:
-        yield f"NOTE {found.unknown_keys} checkpoints have a key that is not known."
+        unknown = counted(found.unknown_keys, "checkpoint has", "checkpoints have")
+        yield f"NOTE {unknown} a key that is not known."
     for each in found.findings[:SHOWN]:
         yield _finding_line(each)
     if len(found.findings) > SHOWN:
-        yield f"ALARM and {len(found.findings) - SHOWN} more places"
+        yield f"ALARM and {counted(len(found.findings) - SHOWN, 'more place')}"
     yield "The audit records are intact." if found.intact else "The audit records are NOT intact."
 
 
 def _file_lines(lines: LineResult, files: int) -> Iterator[str]:
     yield (
-        f"{lines.records} records of {lines.writers} processes in {files} files, "
+        f"{counted(lines.records, 'record')} of "
+        f"{counted(lines.writers, 'process', 'processes')} in {counted(files, 'file')}, "
         f"{_signed(lines.signed_until)}."
     )
     if lines.unsigned:
-        yield f"NOTE {lines.unsigned} records are not covered by a checkpoint yet."
+        yield f"NOTE {_records_are(lines.unsigned)} not covered by a checkpoint yet."
     if lines.unchained:
-        yield f"NOTE {lines.unchained} records are from before the chain."
+        yield f"NOTE {_records_are(lines.unchained)} from before the chain."
     if lines.unreadable:
-        yield f"NOTE {lines.unreadable} lines cannot be read, as after a full disk."
+        yield f"NOTE {counted(lines.unreadable, 'line')} cannot be read, as after a full disk."
+
+
+def _records_are(number: int) -> str:
+    return counted(number, "record is", "records are")
 
 
 def _stored_lines(stored: BlockResult) -> Iterator[str]:
     yield (
-        f"{stored.records} stored records in {stored.blocks} blocks, "
+        f"{counted(stored.records, 'stored record')} in {counted(stored.blocks, 'block')}, "
         f"{_signed(stored.signed_until)}."
     )
     if stored.swept:
-        yield f"NOTE {stored.swept} records were purged after audit.keep_days."
+        swept = counted(stored.swept, "record was", "records were")
+        yield f"NOTE {swept} purged after audit.keep_days."
     if stored.unsealed:
-        yield f"NOTE {stored.unsealed} records are not sealed yet."
+        yield f"NOTE {_records_are(stored.unsealed)} not sealed yet."
 
 
 def _signed(until: datetime | None) -> str:

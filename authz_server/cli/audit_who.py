@@ -10,7 +10,7 @@ from authz_server.cli.audit_files import NO_FILE, files_option, require_files_he
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json
-from authz_server.cli.plain_text import shown, timestamp
+from authz_server.cli.plain_text import counted, shown, timestamp
 from authz_server.cli.values import PAST_INSTANT
 from authz_server.operations.audit.who import WhoAnswer, find_who
 
@@ -61,7 +61,7 @@ def _who_lines(found: WhoAnswer) -> Iterator[str]:
     for each in found.held:
         revoked = f", {each.revoked} revoked" if each.revoked else ""
         yield shown(
-            f"  {each.client_id}: {each.tokens} tokens{revoked}, "
+            f"  {each.client_id}: {counted(each.tokens, 'token')}{revoked}, "
             f"{timestamp(each.first_issued_at)} to {timestamp(each.last_issued_at)}"
         )
     if not found.complete:

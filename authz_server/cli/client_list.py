@@ -8,6 +8,7 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, Operations, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_rows
+from authz_server.cli.plain_text import counted
 from authz_server.cli.values import INSTANT, PAST_INSTANT
 from authz_server.operations.client_orders import ClientSort
 from authz_server.operations.client_search import ClientFilters, find_clients
@@ -124,7 +125,7 @@ def client_list(  # noqa: PLR0913, PLR0917 - one for each option
     if not found.is_exact:
         echo_status(f"{len(found.clients)} of more than {found.total} clients.")
     elif len(found.clients) < found.total:
-        echo_status(f"{len(found.clients)} of {found.total} clients.")
+        echo_status(f"{len(found.clients)} of {counted(found.total, 'client')}.")
     elif found.total > 1 and not as_json:
         echo_status(f"{found.total} clients.")
 

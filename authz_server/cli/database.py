@@ -7,7 +7,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_change, print_json
-from authz_server.cli.plain_text import timestamp
+from authz_server.cli.plain_text import counted, timestamp
 from authz_server.cli.secret_files import require_new_file
 from authz_server.database.schema import PREVIOUS_RELEASE, require_later
 from authz_server.operations import database
@@ -123,7 +123,8 @@ def purge(invocation: Invocation, as_json: bool) -> None:
             f"{timestamp(purged.reached)}."
         )
     record = {"deleted_rows": purged.rows, "reached": timestamp(purged.reached)}
-    print_change(record, f"{purged.rows} rows were deleted.", as_json=as_json)
+    rows = counted(purged.rows, "row was", "rows were")
+    print_change(record, f"{rows} deleted.", as_json=as_json)
 
 
 @click.command(

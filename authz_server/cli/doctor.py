@@ -7,6 +7,7 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json
+from authz_server.cli.plain_text import counted
 from authz_server.operations.profiles import PROFILES, ProfileReport, check_profiles
 from authz_server.settings.profiles import Profile
 
@@ -58,4 +59,4 @@ def _lines(report: ProfileReport) -> Iterator[str]:
     if report.findings:
         yield ""
     yield f"Checked the settings, clients and resource servers ({report.checked}) against {names}:"
-    yield f"{broken} rules and {advised} recommendations are not met."
+    yield f"{counted(broken, 'rule')} and {counted(advised, 'recommendation')} are not met."

@@ -5,6 +5,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_change, print_record, print_rows
+from authz_server.cli.plain_text import counted
 from authz_server.operations.event_streams import (
     delete_stream,
     get_stream,
@@ -125,7 +126,8 @@ def retry(invocation: Invocation, id: str, as_json: bool) -> None:  # noqa: A002
     """
     with invocation.operations() as carry_out:
         count = carry_out(retry_events, id, actor=invocation.actor)
-    sentence = f"{count} events are delivered to {id} again."
+    events = counted(count, "event is", "events are")
+    sentence = f"{events} delivered to {id} again."
     print_change({"resource_server_id": id, "events": count}, sentence, as_json=as_json)
 
 

@@ -9,7 +9,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.export import format_option, output_option, write_text
 from authz_server.cli.output import echo_status
-from authz_server.cli.plain_text import shown
+from authz_server.cli.plain_text import counted, shown
 from authz_server.operations.declarative.csv_file import import_csv
 from authz_server.operations.declarative.export import Format
 from authz_server.operations.declarative.imported import Imported
@@ -72,20 +72,21 @@ def _write(
 ) -> None:
     text = imported.write(form)
     if secret_directory is not None:
-        count = imported.write_secrets(secret_directory)
-        echo_status(f"{count} secrets are written to {secret_directory}.")
-    elif imported.secrets:
-        echo_status(
-            f"{len(imported.secrets)} secrets are left out; --secret-directory writes them."
+        written = counted(
+            imported.write_secrets(secret_directory), "secret is written", "secrets are written"
         )
+        echo_status(f"{written} to {secret_directory}.")
+    elif imported.secrets:
+        left = counted(len(imported.secrets), "secret is", "secrets are")
+        echo_status(f"{left} left out; with --secret-directory, files have them.")
     write_text(text, output)
     for note in imported.notes:
         echo_status(f"{shown(note.subject)}: {shown(note.text)}")
     counts = {name: len(entries) for name, entries in imported.sections.items()}
-    echo_status(
-        f"{counts['clients']} clients and {counts.get('scopes', 0)} scopes are in the file; "
-        f"{len(imported.notes)} notes."
-    )
+    clients = counted(counts["clients"], "client")
+    scopes = counted(counts.get("scopes", 0), "scope")
+    notes = counted(len(imported.notes), "note")
+    echo_status(f"{clients} and {scopes} are in the file; {notes}.")
 
 
 import_ = add_all(

@@ -24,6 +24,17 @@ def span(seconds: int) -> str:
     return f"{seconds // size} {unit}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, such as ``1 record`` and ``2 records``.
+
+    Args:
+        number: how many there are.
+        one: the noun, or more words, for 1.
+        many: those for other numbers; empty: the same with an ``s``.
+    """
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def plain_value(value: object) -> object:
     """Return a value that JSON can represent; TypeError if there is none."""
     if isinstance(value, datetime):

@@ -7,6 +7,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_change, print_record, print_rows
+from authz_server.cli.plain_text import counted
 from authz_server.operations.scopes import (
     add_scope,
     assign_scopes,
@@ -151,7 +152,8 @@ def assign(
             actor=invocation.actor,
             take_over=take_over or to_none,
         )
-    click.echo(f"{len(changed)} scopes changed owner: {', '.join(changed) or 'none'}.")
+    scopes = counted(len(changed), "scope")
+    click.echo(f"{scopes} changed owner: {', '.join(changed) or 'none'}.")
 
 
 scope = add_all(

@@ -9,7 +9,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json
-from authz_server.cli.plain_text import timestamp
+from authz_server.cli.plain_text import counted, timestamp
 from authz_server.cli.values import INSTANT
 from authz_server.operations.keys.audit import (
     AuditResult,
@@ -114,11 +114,11 @@ def _own_records(settings: Settings) -> tuple[Path, ...]:
 def _lines(result: AuditResult) -> Iterator[str]:
     yield _judged_line(result.judged)
     yield (
-        f"{result.signatures} signatures by {result.calls} calls in the log, "
+        f"{counted(result.signatures, 'signature')} by {counted(result.calls, 'call')} in the log, "
         f"{result.recorded} in the audit records."
     )
     if result.log.unreadable:
-        yield f"NOTE {result.log.unreadable} lines of the log cannot be read."
+        yield f"NOTE {counted(result.log.unreadable, 'line')} of the log cannot be read."
     for call in result.taken:
         yield f"ALARM the private key was exported: {call}"
     for call in result.unaccounted[:SHOWN]:
@@ -127,10 +127,11 @@ def _lines(result: AuditResult) -> Iterator[str]:
     if result.unaccounted_count > SHOWN:
         yield f"ALARM and {result.unaccounted_count - SHOWN} more that are unaccounted"
     for each in result.surplus[:SHOWN]:
-        made = f"{each.request_id} made {each.signatures} signatures"
+        made = f"{each.request_id} made {counted(each.signatures, 'signature')}"
         yield f"NOTE {made}; {each.recorded} were issued"
     if result.unseen_count:
-        yield f"NOTE {result.unseen_count} records are not in the log: it is incomplete"
+        unseen = counted(result.unseen_count, "record is", "records are")
+        yield f"NOTE {unseen} not in the log: it is incomplete"
     for record in result.unseen[:SHOWN]:
         yield f"  {record.time}  {record.backend_request_id}  {record.kid}"
     if not result.is_alarming:

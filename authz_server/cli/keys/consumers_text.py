@@ -1,6 +1,6 @@
 """The readers of the JWKS that know the key that signs next, as text."""
 
-from authz_server.cli.plain_text import timestamp
+from authz_server.cli.plain_text import counted, timestamp
 from authz_server.operations.keys.consumers import StandbyConsumers
 
 #: The number of readers that are named; JSON has all.
@@ -16,9 +16,10 @@ def consumer_lines(consumers: StandbyConsumers | None) -> list[str]:
     if not consumers.seen:
         return [f"No reader of the JWKS was seen in {window}."]
     missing = consumers.missing
+    has = "has" if consumers.fetched_since == 1 else "have"
     lines = [
-        f"{consumers.fetched_since} of {consumers.seen} readers of the JWKS seen in "
-        f"{window} have fetched it since {timestamp(consumers.published_at)}"
+        f"{consumers.fetched_since} of {counted(consumers.seen, 'reader')} of the JWKS seen in "
+        f"{window} {has} fetched it since {timestamp(consumers.published_at)}"
         + ("; missing:" if missing else ".")
     ]
     lines += [
@@ -36,5 +37,4 @@ def consumer_lines(consumers: StandbyConsumers | None) -> list[str]:
 def _window(seconds: int) -> str:
     if seconds % _DAY_SECONDS:
         return f"{seconds} s"
-    days = seconds // _DAY_SECONDS
-    return f"{days} day{'' if days == 1 else 's'}"
+    return counted(seconds // _DAY_SECONDS, "day")

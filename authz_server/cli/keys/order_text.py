@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from authz_server.cli.keys.consumers_text import consumer_lines
-from authz_server.cli.plain_text import timestamp
+from authz_server.cli.plain_text import counted, timestamp
 from authz_server.operations.keys.affected_tokens import AffectedTokens
 from authz_server.operations.keys.results import (
     KeyChanged,
@@ -127,11 +127,12 @@ def _known_lines(impact: AffectedTokens) -> Iterator[str]:
     named = ", ".join(clients[:NAMED_CLIENTS])
     more = len(clients) - NAMED_CLIENTS
     named += f" and {more} more" if more > 0 else ""
-    tokens = f"{impact.tokens} of its tokens are in force by {impact.records}"
+    tokens = counted(impact.tokens, "of its tokens is", "of its tokens are")
+    tokens += f" in force by {impact.records}"
     if not clients:
         yield f"{tokens}."
     else:
-        yield f"{tokens}, of {len(clients)} clients: {named}."
+        yield f"{tokens}, of {counted(len(clients), 'client')}: {named}."
         yield f"The last of those expires at {timestamp(impact.last_expires_at)}."
     if not impact.complete:
         since = timestamp(impact.records_since) or "this moment"

@@ -177,6 +177,7 @@ def test_a_search_has_changes_tokens_and_refusals_once(site):
     text = cli.run("audit", "search", "--client", "ministry")
     assert "token.refused" in text.stdout
     assert "records." in text.stderr
+    assert "1 record." in cli.run("audit", "search", "--limit", "1").stderr
 
 
 def test_a_search_has_a_change_of_an_operator_once(site):

@@ -63,7 +63,7 @@ def test_undelivered_events_are_shown_and_retried(registered):
     ((left),) = registered.json("event-stream", "show", "mapper", "--undelivered")
     assert {name: left[name] for name in facts} == facts
     assert "it refuses" in registered.must("event-stream", "show", "mapper", "--undelivered")
-    assert "1 events" in registered.must("event-stream", "retry", "mapper")
+    assert "1 event is delivered" in registered.must("event-stream", "retry", "mapper")
     shown = registered.json("event-stream", "show", "mapper")
     assert (shown["pending"], shown["undelivered"], shown["failures"]) == (1, 0, 0)
     assert "no event stream" in registered.refused("event-stream", "retry", "other")

@@ -194,6 +194,8 @@ def test_secrets_of_a_realm_are_written_to_files_and_imported(stocked, realm, tm
     realm.write_text(json.dumps(REALM | {"clients": [KEYCLOAK_CLIENT, KEYED]}))
     written = run("keycloak", realm, "--output", made, "--secret-directory", folder)
     assert written.stdout == ""
+    assert f"1 secret is written to {folder}." in written.stderr
+    assert "2 clients and 1 scope are in the file; " in written.stderr
     assert (folder / "ministry").read_text() == "the secret of the realm\n"
     assert (folder / "ministry").stat().st_mode & 0o777 == 0o600
     stocked.must("apply", made, "--yes", "--imported-secrets", folder)

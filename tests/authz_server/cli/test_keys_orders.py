@@ -161,7 +161,7 @@ def test_a_revocation_says_whom_it_concerns(keyed, tmp_path):
     assert (impact["introspection_refuses_within_seconds"], impact["tokens"]) == (5, 1)
     assert [key["state"] for key in keyed.json("keys", "list")] == ["active", "published"]
     text = keyed.must("keys", "revoke", first, "--reason", "stolen", "--dry-run")
-    assert "1 of its tokens are in force" in text
+    assert "1 of its tokens is in force" in text
     assert "often 24 h" in text
 
 

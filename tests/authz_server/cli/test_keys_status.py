@@ -138,7 +138,7 @@ def test_readers_that_have_not_fetched_are_named(keyed):
     assert (readers["seen"], readers["fetched_since"]) == (2, 1)
     assert [each["user_agent"] for each in readers["missing"]] == ["slow/3"]
     told = keyed.must("keys", "rotate", "--dry-run")
-    assert "1 of 2 readers of the JWKS seen in 7 days have fetched it since" in told
+    assert "1 of 2 readers of the JWKS seen in 7 days has fetched it since" in told
     assert "slow/3 (10.0.2.0/24)" in told
 
 
