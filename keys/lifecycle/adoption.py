@@ -45,12 +45,38 @@ def find_obstacle(version: Version, alg: str, places: Mapping[str, str]) -> str:
         alg: the algorithm of the ring.
         places: the place of each known key, by its id.
     """
-    try:
-        load_public_key(version.jwk, alg)
-    except KeysError as error:
-        return f"version {version.ref} at its backend: {error}"
+    problem = _find_problem(version.jwk, alg)
+    if problem:
+        return f"version {version.ref} at its backend: {problem}"
     place = places.get(thumbprint(version.jwk))
     return "" if place is None else f"version {version.ref} at its backend is the key of {place}"
+
+
+def _find_problem(jwk: Mapping[str, str], alg: str) -> str:
+    try:
+        load_public_key(jwk, alg)
+    except KeysError as error:
+        return str(error)
+    return ""
+
+
+def withdraw_unusable(draft: Draft) -> None:
+    """Withdraw the waiting keys that cannot sign: earlier builds adopted every version.
+
+    A build that reads no key of the ring does not know its algorithm, and withdraws none.
+    """
+    ring, now = draft.state.ring, draft.state.now
+    live = draft.in_states(LIVE_STATES)
+    problems = {key.version: _find_problem(key.public_jwk, ring.alg) for key in live}
+    if all(problems.values()):
+        return
+    for key in draft.pending():
+        if problem := problems[key.version]:
+            why = f"it cannot sign: {problem}"
+            stop = {"revoked_at": now, "stopped_at": now}
+            draft.change(key, "key.revoked", why, state=KeyState.REVOKED, reason=why, **stop)
+            detail = f"{name_version(key)} is withdrawn: {why}"
+            draft.alarms.append(Alarm("key.not_adopted", ring.name, detail))
 
 
 def require_known_keys(draft: Draft, versions: Sequence[Version]) -> None:

@@ -16,6 +16,7 @@ from keys.lifecycle.adoption import (
     follow_floors,
     report_absence,
     require_known_keys,
+    withdraw_unusable,
 )
 from keys.lifecycle.plan import Draft, Plan, Wait
 from keys.lifecycle.rules import LIVE_STATES, has_signed, succeeded_since
@@ -88,6 +89,7 @@ def follow(draft: Draft) -> None:
     """Apply the settings, the backend's state and the clock, without planning ahead."""
     view = draft.state.view
     configure(draft)
+    withdraw_unusable(draft)
     if view is not None:
         if draft.state.succession() is None:
             adopt(draft, view.versions)

@@ -7,11 +7,12 @@ import pytest
 from keys.backend import Version
 from keys.errors import KeysError
 from keys.events import Alarm
+from keys.lifecycle import adoption
 from keys.lifecycle.first_key import create_first_key
-from keys.lifecycle.orders import Revoke, Rotate
+from keys.lifecycle.orders import Freeze, Revoke, Rotate, Unfreeze
 from keys.signing_key import KeyState
 from support.fenced_backend import FencedBackend
-from support.rotation import RING, L, P, RingFixture, T
+from support.rotation import DAY, RING, L, P, RingFixture, T
 
 
 class CopyingBackend(FencedBackend):
@@ -88,6 +89,43 @@ def test_an_emergency_takes_no_key_that_cannot_sign(world):
     outcome = world.apply(Revoke(world.key(1).kid, "leak", all_versions=True))
     assert outcome.created is not None
     assert world.make_node().sign("ring", b"{}", typ="at+jwt", lifetime_seconds=L)
+
+
+def adopt_blindly(world: RingFixture, monkeypatch) -> None:
+    """Adopt a version of another algorithm, as earlier builds did."""
+    world.backend.create("ring", "ES384")
+    with monkeypatch.context() as patch:
+        patch.setattr(adoption, "find_obstacle", lambda *_: "")
+        world.tick()
+    assert world.states()[-1] is KeyState.PUBLISHED
+
+
+def test_a_version_that_an_earlier_build_adopted_and_that_cannot_sign_is_withdrawn(
+    world, monkeypatch
+):
+    adopt_blindly(world, monkeypatch)
+    world.tick(1)
+    assert world.states()[2] is KeyState.REVOKED
+    (alarm,) = (each for each in world.received.of(Alarm) if each.event == "key.not_adopted")
+    assert "version 3 of 'ring' is withdrawn" in alarm.detail
+    for _ in range(70):
+        world.tick(DAY)
+        world.make_node().sign("ring", b"{}", typ="at+jwt", lifetime_seconds=L)
+
+
+def test_a_frozen_ring_does_not_sign_with_such_a_version_when_it_is_unfrozen(world, monkeypatch):
+    adopt_blindly(world, monkeypatch)
+    world.apply(Freeze("ring", "closing"))
+    world.tick(T)
+    world.apply(Unfreeze("ring", "over"))
+    world.tick(1)
+    rotate_to_the_end(world)
+
+
+def test_a_build_that_does_not_know_the_algorithm_of_a_ring_withdraws_nothing(world, monkeypatch):
+    monkeypatch.setattr(adoption, "_find_problem", lambda *_: "not a supported algorithm")
+    world.tick(P)
+    assert KeyState.REVOKED not in world.states()
 
 
 class MisguidedBackend(FencedBackend):
