@@ -59,7 +59,7 @@ def plan_publication(state: ObservedState, version: int) -> Plan:
     Raises:
         BackendBroken: a published version is another key at the backend.
     """
-    plan = plan_tick(state)
+    plan = plan_tick(replace(state, ring=replace(state.ring, claimed_until=None)))
     draft = Draft(state)
     draft.ring_change = plan.ring_change
     if plan.has_version(version):
@@ -172,6 +172,10 @@ def schedule(draft: Draft) -> None:
     state = draft.state
     if not draft.keys or state.succession() is not None:
         return
+    if state.ring.is_move_due(state.now):
+        begins_at = succeeded_since(state.ring, state.others, None)
+        why = f"{state.ring.successor} has no key that may sign yet"
+        draft.waits.append(Wait(f"{state.ring.successor} signs instead", begins_at, why))
     pending = draft.pending()
     for key in pending[:-1]:
         plan_to_sign(draft, key, state.now, "a newer version is the standby")

@@ -171,6 +171,7 @@ def test_a_rotation_whose_version_cannot_be_used_says_so(misguided):
     (failure,) = outcome.failures
     assert "cannot be used: version 3 at its backend" in failure
     assert "rotation.failed" in misguided.received.alarms()
+    assert not [wait for wait in outcome.plan.waits if "next version" in wait.what]
     assert len(misguided.ring.keys) == 2
     misguided.backend.misguided = False
     assert misguided.apply(Rotate("ring", "test")).failures == []

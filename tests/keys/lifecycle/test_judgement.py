@@ -73,7 +73,9 @@ def test_a_ring_signs_on_while_its_successor_is_held(moving):
     calendar = draw_calendar(ring, rings, moving.timing, moving.clock())
     (signing,) = (row for row in calendar.rows if row.signs)
     assert signing.spans[-1].ends_at is None or signing.spans[-1].ends_at > moving.clock()
-    assert any("begins to sign" in wait.what for wait in moving.tick().plan.waits)
+    waits = {wait.what: wait.why for wait in moving.tick().plan.waits}
+    assert any("begins to sign" in what for what in waits)
+    assert waits["new signs instead"] == "new has no key that may sign yet"
 
 
 def test_a_ring_whose_first_key_was_withdrawn_before_it_signed_waits(moving):

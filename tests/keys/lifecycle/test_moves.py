@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from keys.errors import NoActiveKeyError, OrderRefusedError
 from keys.lifecycle.first_key import create_first_key
 from keys.lifecycle.orders import Activate, Freeze, Move, Prune, Revoke, Rotate, Unfreeze
+from keys.lifecycle.rules import succeeded_since
 from keys.lifecycle.state import ALL_PERMISSIONS, RingRules
 from keys.signing_key import KeyState
 from support.rotation import DAY, RING, L, P, RingFixture, T
@@ -291,6 +293,16 @@ class Moves(RuleBasedStateMachine):
         if hasattr(self, "world"):
             self.node.refresh()
             self.world.sign(self.node)
+
+    @invariant()
+    def nodes_and_ticks_agree_on_who_signs(self):
+        if hasattr(self, "world"):
+            world, now = self.world, self.world.clock()
+            rings = world.store.rings.values()
+            tolerance = timedelta(seconds=world.timing.clock_tolerance_seconds)
+            signs = world.signer() == "ring"
+            assert not (signs and succeeded_since(world.ring, rings, now))
+            assert signs or succeeded_since(world.ring, rings, now + tolerance)
 
 
 Moves.TestCase.settings = settings(
