@@ -69,7 +69,7 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
     secret_ends_before: Instant | None = None
     sort: ClientSort = "id"
     descending: bool = False
-    total: Literal["false", "true", "exact"] = "false"
+    total: bool | Literal["exact"] = False
 
     def filters(self) -> dict[str, Any]:
         """Return the parameters that select the clients: a cursor continues with any total."""
@@ -179,7 +179,7 @@ def list_clients(call: Call) -> Reply:
         page = call.page([shown(call, each) for each in found], lambda client: client.id)
     else:
         page = _sorted_page(call, filters)
-    if query.total != "false":
+    if query.total:
         page.body["total"], page.body["total_is_exact"] = _total(call, filters, page)
     return page
 

@@ -47,6 +47,10 @@ def test_a_total_is_exact_up_to_a_number_unless_all_are_counted(site, monkeypatc
     assert (last["total"], last["total_is_exact"]) == (3, True)
     whole = site.get("/clients?organisation=Counted&total=true").json
     assert (whole["total"], whole["total_is_exact"]) == (3, True)
+    for total in ("1", "True", "TRUE"):
+        assert site.get(f"{path}&descending={total}&total={total}").json["total"] == 2
+    for total in ("0", "False", "FALSE"):
+        assert "total" not in site.get(f"{path}&descending={total}&total={total}").json
     require_problem(site.get(f"{path}&total=most"), 400, "invalid-request")
 
 
