@@ -237,17 +237,16 @@ class KeyRings:
 
         The succession is that of ``keys.lifecycle.rules.succeeded_since``.
         """
-        signer = found = known.rings.get(ring)
+        found = last = known.rings.get(ring)
         for _ in range(MAXIMUM_SUCCESSIONS):
-            if found is None or not found.snapshot.is_move_due(now):
+            if last is None or not last.snapshot.is_move_due(now):
                 break
-            found = known.rings.get(found.snapshot.successor or "")
-            if found is None or found.has_begun(now + self._tolerance):
-                signer = found
+            last = known.rings.get(last.snapshot.successor or "")
+            if last is None or last.has_begun(now + self._tolerance):
+                found = last
         # The node that activated a key may have a clock that is ahead of this one.
-        late = now + self._tolerance
-        if signer and (key := signer.find_active(now) or signer.find_active(late)):
-            return signer, key
+        if found and (key := found.find_active(now) or found.find_active(now + self._tolerance)):
+            return found, key
         raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
 
     def _sign(
