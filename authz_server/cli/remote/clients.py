@@ -70,11 +70,14 @@ def _find_clients(  # noqa: PLR0913 - those of the operation
     for page in pages:
         items += page["items"]
     clients = tuple(convert(each, FoundClient) for each in items[offset:end])
-    return FoundClients(
-        clients=clients,
-        total=page.get("total", len(items)),
-        is_exact=page.get("total_is_exact", True),
-    )
+    total, is_exact = page.get("total", 0), page.get("total_is_exact", True)
+    if page["next"] is None:
+        # The whole list was read.
+        total, is_exact = len(items), True
+    elif not is_exact:
+        # More clients may be read than are counted.
+        total = max(total, len(items))
+    return FoundClients(clients=clients, total=total, is_exact=is_exact)
 
 
 @carries_out(get_client)

@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy import delete, update
 
 from authz_server.admin.pages import Cursors
+from authz_server.admin.resources import clients as clients_resource
+from authz_server.cli.remote.api import AdminApi
+from authz_server.cli.remote.table import find_remote
 from authz_server.clients.models import Client, ClientSecret
-from authz_server.operations import client_orders
+from authz_server.operations import client_orders, client_search
 from authz_server.operations.client_orders import ClientSort
 from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.limited_services import limit_services
@@ -179,3 +182,37 @@ def test_a_cursor_of_an_earlier_release_is_refused(paged, monkeypatch):
     cursor = paged.perform(caller, "GET", "/clients", query=query).body["next"]
     got = paged.perform(caller, "GET", "/clients", query={**query, "cursor": cursor})
     assert (got.status, got.body["type"].rpartition(":")[2]) == (400, "invalid-cursor")
+
+
+class _InProcess(AdminApi):
+    """The requests of commands with ``--server``, answered in this process."""
+
+    def __init__(self, perform):
+        self._perform = perform
+
+    def answer(self, _method, _permission, path, *, query=None, **_):
+        texts = {name: str(each).lower() for name, each in query.items() if each not in {None, ""}}
+        got = self._perform("GET", "/" + "/".join(path), query=texts)
+        assert got.status == 200, got.body
+        return got.body
+
+
+@pytest.mark.parametrize("sort", ["id", "name"])
+def test_a_page_has_the_same_total_with_and_without_a_server(paged, monkeypatch, sort):
+    """Also beyond the number of clients that is counted."""
+    monkeypatch.setattr(clients_resource, "COUNTED", 3)
+    monkeypatch.setattr(client_search, "COUNTED", 3)
+    # Few are found by their ids, and their number is known.
+    monkeypatch.setattr(client_search, "FEW", 1)
+    api = _InProcess(partial(paged.perform, paged.caller(*ROLES)))
+    filters = ClientFilters(text="paged-")
+    totals = set()
+    for limit in (None, 0, *range(1, len(NAMES) + 2)):
+        for page in range(1 if not limit else len(NAMES) // limit + 3):
+            asked = {"sort": sort, "offset": page * (limit or 0), "limit": limit}
+            here = find_clients(paged.site.services, filters, **asked)
+            there = find_remote(find_clients)(api, filters, **asked)
+            assert (there.total, there.is_exact) == (here.total, here.is_exact), asked
+            assert [each.id for each in there.clients] == [each.id for each in here.clients]
+            totals.add((here.total, here.is_exact))
+    assert {(3, False), (len(NAMES) - 1, False), (len(NAMES), True)} <= totals
