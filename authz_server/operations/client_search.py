@@ -75,7 +75,8 @@ class FoundClient(ClientView):
         last_used_at: when it was last seen to obtain a token; None: never.
         secret_ends_at: when the first of its active secrets ends; None: none ends.
         stopped_by: the stop in force of the client itself or of a programme with it, such as
-            ``programme cash``; None: there is none.
+            ``programme cash``; None: there is none that the caller sees. A caller with limits sees
+            no stops of programmes.
     """
 
     last_used_at: datetime | None

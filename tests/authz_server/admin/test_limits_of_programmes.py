@@ -8,7 +8,7 @@ from support.parties import ACTOR
 
 
 def test_an_own_client_that_is_deleted_leaves_the_programmes_of_the_whole_server(ours):
-    """Though its administrator does not see them; the message of a stopped one does not name it."""
+    """Though its administrator sees neither them nor their stops, not even in a message."""
     services = ours.site.services
     create_client(
         services, actor=ACTOR, id="leaver", name="L", organisation="Own", allowed_scopes=[]
@@ -22,6 +22,11 @@ def test_an_own_client_that_is_deleted_leaves_the_programmes_of_the_whole_server
     def remove():
         return ours.perform(caller, "DELETE", "/clients/leaver", if_match="*")
 
+    query = {"q": "leaver"}
+    for who, stopped_by in ((caller, None), (ours.caller("client-manager"), f"programme {MARK}")):
+        (client,) = ours.perform(who, "GET", "/clients", query=query).body["items"]
+        assert client["stopped_by"] == stopped_by
+    assert ours.perform(caller, "GET", f"/stops/programme/{MARK}").status == 404
     refused = remove()
     words = "A programme with 'leaver' is stopped: lift the stop first."
     assert (refused.status, refused.body["detail"]) == (409, words)
