@@ -48,7 +48,7 @@ class OperatorStep:
         """Add operators, and change their roles and states; return the changes.
 
         Raises:
-            InvalidChangeError: a value breaks a rule, or a name stands twice.
+            InvalidChangeError: a value breaks a rule, or a name occurs twice.
             OwnOperatorError: the acting operator's roles would change, or she would be disabled.
             ConflictError: the last enabled security officer would be lost.
         """
@@ -139,7 +139,7 @@ def _by_stored_name(declaration: Declaration) -> dict[str, tuple[str, DeclaredOp
         stored = unicodedata.normalize("NFC", name)
         if stored in found:
             with declaration.at("operators", name):
-                raise InvalidChangeError("the name stands twice, in two forms of Unicode")
+                raise InvalidChangeError("the name occurs twice, in two forms of Unicode")
         found[stored] = name, entry
     return found
 

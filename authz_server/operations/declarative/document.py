@@ -262,7 +262,7 @@ def read_declaration(paths: Sequence[Path]) -> Declaration:
 
     Raises:
         InvalidChangeError: a file is too large, malformed, or has a member that is unknown or of
-            another type; an entry stands in two files; a folder has no such file; or no file has a
+            another type; an entry is in two files; a folder has no such file; or no file has a
             section.
         OSError: a file cannot be read.
     """

@@ -107,7 +107,7 @@ class Draft:
             self.note(subject, f"left out: {error}")
             return False
         if client_id in self.clients:
-            self.note(subject, f"left out: the id {client_id!r} stands twice")
+            self.note(subject, f"left out: the id {client_id!r} occurs twice")
             return False
         return True
 

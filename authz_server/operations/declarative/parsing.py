@@ -97,7 +97,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the member {twice[:100]!r} stands twice in one object")
+        raise ValueError(f"the member {twice[:100]!r} occurs twice in one object")
     return members
 
 

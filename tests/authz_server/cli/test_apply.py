@@ -49,7 +49,7 @@ def test_a_folder_stands_for_its_files(stocked, file, tmp_path):
     (folder / "README.md").write_text("Of no interest.")
     plan = json.loads(stocked.must("apply", folder, "--dry-run", "--json"))
     assert [change["id"] for change in plan["changes"]] == ["agency", "ministry"]
-    assert "stands in" in stocked.refused("apply", folder, file, "--yes")
+    assert "the client is in" in stocked.refused("apply", folder, file, "--yes")
 
 
 def test_a_second_run_changes_nothing_and_asks_nothing(stocked, file):

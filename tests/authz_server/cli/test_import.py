@@ -179,7 +179,7 @@ def test_the_report_names_what_does_not_carry_over(realm):
         "portal: left out: it is a client of saml",
         "a b: left out: id: use 3 to 128 characters",
         "odd: left out: it authenticates by 'x'",
-        "ministry: left out: the id 'ministry' stands twice",
+        "ministry: left out: the id 'ministry' occurs twice",
         "1 secret is left out",
     ):
         assert line in report, line

@@ -221,7 +221,7 @@ def test_wrong_operators_are_refused_with_their_place(operator, files):
         ('[operators.eve]\nroles = ["auditor", "auditor"]\n', "is named twice"),
         ('[operators.eve]\nroles = ["api-owner"]\n', "needs the resource servers"),
         ('[operators."e v e"]\n', "name: use 1 to"),
-        ('[operators."\u00e9"]\n[operators."e\u0301"]\n', "the name stands twice, in two forms"),
+        ('[operators."\u00e9"]\n[operators."e\u0301"]\n', "the name occurs twice, in two forms"),
         ("[operators.eve]\nname = 1\n", "unknown field `name`"),
         ('[operators.eve]\nroles = [{ role = "auditor", until = 1 }]\n', "unknown field `until`"),
     ):

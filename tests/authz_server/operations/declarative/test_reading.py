@@ -63,7 +63,7 @@ def test_a_malformed_toml_file_is_refused_with_its_place(tmp_path, text, message
     [
         ("[]", ": the file: Expected `object`, got `array`"),
         ('{\n"clients": {', ":2: it is not JSON: "),
-        (f'{{"clients": {{{JSON_CLIENT}, {JSON_CLIENT}}}}}', "the member 'ministry' stands twice"),
+        (f'{{"clients": {{{JSON_CLIENT}, {JSON_CLIENT}}}}}', "the member 'ministry' occurs twice"),
         ('{"clients": {"a": NaN}}', ": it is not JSON: NaN"),
         ('{"clients": {"abc": {"name": "\\ud800"}}}', "NUL and surrogates"),
         (f'{{"clients": {{{JSON_CLIENT[:-1]}, "expires_at": "soon"}}}}}}', "Invalid RFC3339"),
