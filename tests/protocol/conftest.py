@@ -1,6 +1,5 @@
 """Fixtures of the protocol tests."""
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from support.parties import Parties
 from support.protocol import Protocol, running_protocol
 from support.refusing import caller, claims, endpoint, refuse
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_secret, write_settings
+from support.settings_file import write_settings, write_shared_secrets
 
 __all__ = [
     "caller",
@@ -27,17 +26,9 @@ __all__ = [
     "refuse",
 ]
 
-#: Of every application, so that the keys in a copied database can be used.
-_SECRETS = {name: secrets.token_hex(32) for name in ("pepper", "key-encryption-key")}
-
-
-def _write_secrets(folder: Path) -> None:
-    for name, text in _SECRETS.items():
-        write_secret(folder / name, text)
-
 
 def _make_keys_and_scopes(url: str, folder: Path) -> None:
-    _write_secrets(folder)
+    write_shared_secrets(folder)
     parties = Parties(load_settings(write_settings(folder, url, {})), SecretsWatch())
     parties.create_first_keys()
     parties.import_scopes()
@@ -53,7 +44,7 @@ def prepare(fill_database) -> Callable[[str, Path], None]:
 
     def prepare(url: str, folder: Path) -> None:
         fill_database(url, _make_keys_and_scopes)
-        _write_secrets(folder)
+        write_shared_secrets(folder)
 
     return prepare
 

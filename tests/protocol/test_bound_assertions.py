@@ -77,7 +77,7 @@ def test_a_bound_assertion_needs_a_proof_by_its_key(protocol: Protocol, issuers,
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_a_bound_token_authenticates_no_workload(protocol: Protocol, issuers, endpoint: str):
-    """No endpoint asks whoever authenticates by it for a proof of its key."""
+    """Client authentication checks no proof of a key, so a bound token is refused."""
     identity = {"issuer": "provider", "subject": f"{JOB}:{endpoint}"}
     protocol.new_client("workload_identity", properties={"workload_identities": [identity]})
     for confirmation, status in ((None, 200), (BOUND, 401), ({}, 401)):

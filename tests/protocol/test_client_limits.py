@@ -117,7 +117,7 @@ def test_a_resource_server_has_networks_too(protocol: Protocol, endpoint: str, m
 
 
 def test_the_network_is_that_of_the_client_behind_a_trusted_proxy(start_protocol):
-    """A header of another peer admits nobody, at any endpoint. Cases T281, I100."""
+    """A header of another peer is not believed at any endpoint. Cases T281, I100."""
     protocol = start_protocol(server={"trusted_proxies": ["10.0.0.0/24"]})
     client = limited(protocol, allowed_networks=[HERE])
     sent = (

@@ -1,4 +1,4 @@
-"""What a token must be worth at a moment, by the acts of operators and clients up to then.
+"""The expected standing of a token at a moment, by the acts of operators and clients up to then.
 
 An act is known to have happened when it was acknowledged; until then, or if it failed, it may or
 may not have. Times are of one monotonic clock.
@@ -14,7 +14,7 @@ Worth = Literal["active", "inactive", "either"]
 
 @dataclass(frozen=True)
 class Act:
-    """What was done from when to when; `blocks` None: something that cannot be taken back."""
+    """An act with its beginning and end; `blocks` None: it cannot be taken back."""
 
     started: float
     ended: float

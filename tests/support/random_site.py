@@ -54,7 +54,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a node said of a token."""
+    """The answer of a node about a token."""
 
     token: KnownToken
     exchange: Exchange

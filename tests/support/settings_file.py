@@ -14,6 +14,9 @@ PATIENT_DATABASE = {
     "staleness_limit_milliseconds": 30_000,
 }
 
+#: Of prepared databases, whose rows are copied into others.
+_SHARED_SECRETS = {name: secrets.token_hex(32) for name in ("pepper", "key-encryption-key")}
+
 
 def write_settings(directory: Path, database_url: str, overrides: Mapping[str, Any]) -> Path:
     """Write a settings file with its secret files into `directory`; return its path.
@@ -40,6 +43,12 @@ def write_settings_beside(
     for secret in ("pepper", "key-encryption-key"):
         write_secret(folder / secret, (directory / secret).read_text())
     return write_settings(folder, database_url, overrides)
+
+
+def write_shared_secrets(folder: Path) -> None:
+    """Write the secret files with which this process prepares databases, into a folder."""
+    for name, text in _SHARED_SECRETS.items():
+        write_secret(folder / name, text)
 
 
 def write_secret(path: Path, text: str) -> None:

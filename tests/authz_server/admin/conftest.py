@@ -1,4 +1,3 @@
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,19 +13,11 @@ from support.administrators import Administration, make_administration
 from support.approval_site import running_approval_site
 from support.parties import ACTOR, Parties
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_secret, write_settings
-
-#: Of every site, so that the keys in a copied database can be used.
-_SECRETS = {name: secrets.token_hex(32) for name in ("pepper", "key-encryption-key")}
-
-
-def _write_secrets(folder: Path) -> None:
-    for name, text in _SECRETS.items():
-        write_secret(folder / name, text)
+from support.settings_file import write_settings, write_shared_secrets
 
 
 def _make_keys_and_scopes(url: str, folder: Path) -> None:
-    _write_secrets(folder)
+    write_shared_secrets(folder)
     settings = load_settings(write_settings(folder, url, {}))
     Parties(settings, SecretsWatch()).create_first_keys()
     with operator_services(settings) as services:
@@ -52,7 +43,7 @@ def prepare(fill_database) -> Callable[[str, Path], None]:
 
     def prepare(url: str, folder: Path) -> None:
         fill_database(url, _make_keys_and_scopes)
-        _write_secrets(folder)
+        write_shared_secrets(folder)
 
     return prepare
 

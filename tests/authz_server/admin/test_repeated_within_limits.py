@@ -41,7 +41,7 @@ def widened(ours):
 
 
 def test_a_repeated_act_answers_nothing_that_came_from_others_meanwhile(ours, widened):
-    """What an item's own route refuses or leaves out, the repeated act does too."""
+    """A repeated act refuses and leaves out what the route of the item does."""
     refused = {"secret", "rotation", "stop"}
     for name, (path, body) in _OF_A_CLIENT.items():
         again = ours.perform(widened, "POST", path, body=body, idempotency_key=f"widened {name}")

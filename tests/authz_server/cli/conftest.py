@@ -1,5 +1,4 @@
 import json
-import secrets
 import shutil
 
 import pytest
@@ -8,11 +7,9 @@ from sqlalchemy import create_engine, select
 
 from authz_server.audit.sink import AuditRecord
 from authz_server.cli.root import main
-from support.settings_file import write_secret, write_settings
+from support.settings_file import write_settings, write_shared_secrets
 from support.vault_installation import VaultInstallation
 
-#: Of every database of these tests, so that what was written into one can be read in its copies.
-_SECRETS = {name: secrets.token_hex(32) for name in ("pepper", "key-encryption-key")}
 _CATALOGUE = ("scope", "import", "g2p-connect")
 _KEYS = ("keys", "init")
 _MAPPER = (
@@ -68,8 +65,7 @@ class Cli:
 
 def _make_cli(folder, database_url, **overrides):
     """Write a settings file into a folder; return the command line on it."""
-    for name, text in _SECRETS.items():
-        write_secret(folder / name, text)
+    write_shared_secrets(folder)
     return Cli(write_settings(folder, database_url, overrides), database_url)
 
 

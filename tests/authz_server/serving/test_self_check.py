@@ -93,7 +93,7 @@ def test_a_check_that_hangs_is_reported_at_once_until_it_returns(monkeypatch):
 
 @pytest.mark.parametrize("turns", range(1, 6))
 def test_a_check_under_way_when_its_worker_ends_is_not_logged(turns):
-    """A reload is no error: nobody waits for the call, which finds the threads stopped."""
+    """A reload stops the threads of a call that is no longer awaited; this is not an error."""
     logged: list[dict] = []
 
     async def act() -> None:
