@@ -2,10 +2,10 @@
 
 import math
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 import click
@@ -73,10 +73,10 @@ def tick(  # noqa: PLR0913, PLR0917 - one for each option
         if watch_seconds is None:
             status = tick_round.run()
         else:
-            with _ending() as ended:
-                while not ended.is_set():
+            with ending_signals() as signals:
+                tick_round.run()
+                while not signals.wait(watch_seconds):
                     tick_round.run()
-                    ended.wait(watch_seconds)
             status = 0
     click.get_current_context().exit(status)
 
@@ -118,18 +118,36 @@ class _Round:
         return self.quiet and not self.dry_run and nothing
 
 
+class EndingSignals:
+    """The signals that ask the process to end.
+
+    In a queue: a handler that sets an event waits for ever where it interrupts one that takes the
+    lock of the event.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: SimpleQueue[int] = SimpleQueue()
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Keep a signal; the handler."""
+        self._numbers.put(number)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a signal, for ``seconds`` at most; return whether one has come."""
+        try:
+            self._numbers.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
+
+
 @contextmanager
-def _ending() -> Iterator[threading.Event]:
-    """Yield an event that is set once a signal asks the process to end."""
-    ended = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        ended.set()
-
-    before = {each: signal.signal(each, end) for each in _SIGNALS}
+def ending_signals() -> Iterator[EndingSignals]:
+    """Yield what keeps SIGTERM and SIGINT, which end nothing meanwhile."""
+    signals = EndingSignals()
+    before = {each: signal.signal(each, signals.handle) for each in _SIGNALS}
     try:
-        yield ended
+        yield signals
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import create_engine, text
 
+from authz_server.cli.keys.tick import ending_signals
 from authz_server.cli.root import main
 from support.settings_file import write_settings
 
@@ -67,3 +68,13 @@ def test_watching_ends_by_signal(sqlite_url, tmp_path, number):
         process.send_signal(number)
         assert process.wait(10) == 0
         assert time.monotonic() - began < 5
+
+
+def test_a_signal_at_any_moment_ends_a_pause():
+    """A handler that took a lock would wait for ever where its own thread held it."""
+    sending = "import os, time\nfor _ in range(5_000): os.kill(os.getppid(), 2), time.sleep(2e-4)"
+    with ending_signals() as signals, subprocess.Popen([sys.executable, "-c", sending]) as sender:
+        came = 0
+        while sender.poll() is None:
+            came += signals.wait(1e-6)
+    assert (sender.returncode, came > 1_000) == (0, True)
