@@ -15,8 +15,8 @@ from sqlalchemy import or_, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.audit.checkpoints import AuditCheckpoints
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.audit.pending_changes import ChangeDuties
-from authz_server.audit.sink import AuditUnavailable
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.clients.secret_duties import SecretDuties

@@ -30,6 +30,7 @@ from authz_server.admin.routes import PREFIX, ROUTES, Route
 from authz_server.admin.tags import require_match, tag_of
 from authz_server.assembly import Services
 from authz_server.audit.events import RequestRefused
+from authz_server.audit.records import difference, record_diff
 from authz_server.database.idempotency import begin_creation, finish_creation
 from authz_server.endpoints.json_bodies import JSON_TYPE
 from authz_server.endpoints.request import Request
@@ -42,7 +43,6 @@ from authz_server.operations.changes import get_change
 from authz_server.operations.limited_services import ReachMemory, limit_services
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import UNLIMITED, Caller, Limits
-from authz_server.operations.views import difference, record_diff
 
 #: The refusals that are recorded.
 _RECORDED = frozenset({401, 403, 429})

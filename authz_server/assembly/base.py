@@ -146,7 +146,7 @@ class BaseServices:
             if changed:
                 self.open_recorders()
         if changed:
-            from authz_server.audit.sink import report_changes
+            from authz_server.audit.records import report_changes
 
             with nullcontext() if self.sink is None else self.sink.one_sync():
                 report_changes(self.notify, session)

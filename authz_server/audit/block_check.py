@@ -21,8 +21,7 @@ from authz_server.audit.findings import (
     Finding,
     describe,
 )
-from authz_server.audit.models import AuditBlock
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditBlock, AuditRecord
 from authz_server.audit.stored_rows import load
 from authz_server.audit.time_limit import require_time
 from keys.errors import TokenRefusedError

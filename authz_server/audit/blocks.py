@@ -17,8 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.chain import NO_HASH
-from authz_server.audit.models import AuditBlock
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditBlock, AuditRecord
 from authz_server.audit.stored_rows import load
 from authz_server.database.orm import Database
 

@@ -6,8 +6,6 @@ import msgspec
 
 #: The key in ``session.info`` of the records that the transaction stores.
 STORED = "audit_records"
-#: The key of those among them that may get a diff of what the transaction did.
-WITHOUT_DIFF = "audit_records_without_diff"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):

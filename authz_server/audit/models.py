@@ -1,12 +1,39 @@
-"""Tables of the audit chains: blocks of stored records, and the heads of writers."""
+"""Tables of audit records: the stored changes, their sealed blocks, and the heads of writers."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from authz_server.database.orm import Base
+from authz_server.database.orm import Base, BigIntegerKey
+
+
+class AuditRecord(Base):
+    """A change, stored in the transaction that made it."""
+
+    __tablename__ = "audit_record"
+    __table_args__ = (
+        Index(None, "at"),
+        Index(None, "subject", "id"),
+        Index(None, "actor", "id"),
+        Index(None, "action", "id"),
+        Index(
+            "ix_audit_record_unsealed",
+            "id",
+            # On PostgreSQL as well: naming its option here would import its dialect on SQLite.
+            sqlite_where=text("block IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(60))
+    subject: Mapped[str] = mapped_column(String(300))
+    detail: Mapped[dict[str, Any]]
+    # The block of the chain that lists it; None: it is not sealed yet.
+    block: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class AuditBlock(Base):

@@ -3,10 +3,19 @@
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from authz_server.errors import OAuthError
+
 #: Receives an event. The audit log raises if it cannot record one; no other receiver raises.
 Receiver: TypeAlias = Callable[[Any], None]
 #: Passes an event on: an audit event, a key event or one that is only counted.
 Notify: TypeAlias = Callable[[object], None]
+
+
+class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search
+    """An event could not be recorded, so that the request fails with 503."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("temporarily_unavailable", f"audit: {detail}")
 
 
 class Notifier:

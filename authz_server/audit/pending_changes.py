@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, String, Text, delete, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.database.orm import Base, Transaction
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.models import AuditBlock, AuditWriter
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditBlock, AuditRecord, AuditWriter
 
 
 def purge_audit_records(session: Session, before: datetime, batch_rows: int) -> int:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.change_events import CHANGE_EVENTS
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError

@@ -1,4 +1,4 @@
-"""Audit records: a JSON line for each event, and a stored row for each change."""
+"""The audit log: a JSON line for each event, in a file or a stream."""
 
 import logging
 import os
@@ -10,182 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from msgspec import structs
-from sqlalchemy import BigInteger, Index, String, text
-from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.audit.chain import Head, RecordChain
 from authz_server.audit.chain_events import AuditContinued
-from authz_server.audit.change_events import CHANGE_EVENTS, make_event
 from authz_server.audit.destination import ends_with_a_line, open_destination
-from authz_server.audit.event import STORED, WITHOUT_DIFF, Act, Event
-from authz_server.audit.events import (
-    ClientChanged,
-    CutOffRecorded,
-    DeclarationApplied,
-    KeyChanged,
-    RegistrationChanged,
-    ScopeChanged,
-    StopLifted,
-    StopSet,
-    TokenRevoked,
-)
-from authz_server.audit.notifier import Notify
-from authz_server.audit.operator_events import OperatorChanged
-from authz_server.database.orm import Base, BigIntegerKey
-from authz_server.errors import OAuthError
+from authz_server.audit.event import Event
+from authz_server.audit.notifier import AuditUnavailable
+from authz_server.audit.records import CHANGES
 from authz_server.logs import encode_line
 from authz_server.settings import STREAMS
 from keys.forks import on_fork
 
 logger = logging.getLogger(__name__)
 
-#: The key in ``session.info`` of facts that every record of the transaction has.
-CONTEXT = "audit_context"
-#: Durably committed changes; their records are written as durably.
-CHANGES: frozenset[type[Event]] = frozenset(
-    {
-        ClientChanged,
-        CutOffRecorded,
-        DeclarationApplied,
-        KeyChanged,
-        OperatorChanged,
-        RegistrationChanged,
-        ScopeChanged,
-        StopLifted,
-        StopSet,
-        TokenRevoked,
-        *CHANGE_EVENTS.values(),
-    }
-)
-#: Changes whose subject is a kind and a name.
-_OF_SUBJECTS: dict[str, type[CutOffRecorded | StopSet | StopLifted]] = {
-    "cut_off.recorded": CutOffRecorded,
-    "stop.set": StopSet,
-    "stop.lifted": StopLifted,
-}
 _ROTATION_CHECK_SECONDS = 1.0
 _STREAM_TIMEOUT_SECONDS = 1.0
-
-
-class AuditRecord(Base):
-    """A change, stored in the transaction that made it."""
-
-    __tablename__ = "audit_record"
-    __table_args__ = (
-        Index(None, "at"),
-        Index(None, "subject", "id"),
-        Index(None, "actor", "id"),
-        Index(None, "action", "id"),
-        Index(
-            "ix_audit_record_unsealed",
-            "id",
-            # On PostgreSQL as well: naming its option here would import its dialect on SQLite.
-            sqlite_where=text("block IS NULL"),
-        ),
-    )
-
-    id: Mapped[int] = mapped_column(BigIntegerKey, primary_key=True)
-    at: Mapped[datetime]
-    actor: Mapped[str] = mapped_column(String(200))
-    action: Mapped[str] = mapped_column(String(60))
-    subject: Mapped[str] = mapped_column(String(300))
-    detail: Mapped[dict[str, Any]]
-    # The block of the chain that lists it; None: it is not sealed yet.
-    block: Mapped[int | None] = mapped_column(BigInteger)
-
-
-def store_audit_record(
-    session: Session, *, at: datetime, actor: str, action: str, subject: str, **detail: object
-) -> None:
-    """Add the record of a change to its transaction.
-
-    Args:
-        session: the transaction.
-        at: the time in UTC.
-        actor: a client id, or ``operator:NAME via cli`` for the command line.
-        action: the event's name, for example ``client.created``.
-        subject: the id of the changed object.
-        detail: further facts; never a secret, token or key.
-    """
-    facts = {**session.info.get(CONTEXT, {}), **detail}
-    record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=facts)
-    session.add(record)
-    session.info.setdefault(STORED, []).append(record)
-    session.info.setdefault(WITHOUT_DIFF, []).append(record)
-
-
-def event_of(record: AuditRecord) -> Event:
-    """Return the event for a stored change, with its approval and its diff."""
-    event = _event_of(record)
-    if not isinstance(event, Act):
-        return event
-    names = ("change", "approved_by", "diff")
-    facts = {name: record.detail[name] for name in names if name in record.detail}
-    return structs.replace(event, **facts)
-
-
-def _event_of(record: AuditRecord) -> Event:  # noqa: PLR0911 - one for each kind
-    actor, action, subject = record.actor, record.action, record.subject
-    if action == "token.revoked":
-        return TokenRevoked(actor=actor, client_id=record.detail["client_id"], jti=subject)
-    if action in CHANGE_EVENTS:
-        return make_event(actor, action, subject, record.detail)
-    if action in _OF_SUBJECTS:
-        return _event_of_subject(record)
-    if action == "declaration.applied":
-        facts = {name: record.detail[name] for name in ("files", "added", "changed", "removed")}
-        return DeclarationApplied(actor=actor, digest=subject, **facts)
-    if "event_hash" in record.detail:
-        return KeyChanged(
-            actor=actor,
-            action=action,
-            ring=record.detail["ring"],
-            kid=record.detail["kid"],
-            reason=record.detail["reason"],
-            event_hash=record.detail["event_hash"],
-        )
-    if action.startswith("scope."):
-        return ScopeChanged(actor=actor, action=action, scope=subject)
-    if action.startswith("operator."):
-        return OperatorChanged(actor=actor, action=action, operator=subject)
-    if action.startswith("registration."):
-        changed: Event = RegistrationChanged(actor=actor, action=action, subject=subject)
-    else:
-        changed = ClientChanged(actor=actor, action=action, client_id=subject)
-    return changed
-
-
-def _event_of_subject(record: AuditRecord) -> Event:
-    kind, _, name = record.subject.partition(":")
-    event = _OF_SUBJECTS[record.action]
-    facts = {each: record.detail[each] for each in event.__struct_fields__ if each in record.detail}
-    return event(actor=record.actor, kind=kind, subject=name, **facts)
-
-
-class AuditUnavailable(OAuthError):  # noqa: N818 - the state of the sink, by which operators search
-    """An event could not be recorded, so that the request fails with 503."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__("temporarily_unavailable", f"audit: {detail}")
-
-
-def report_changes(notify: Notify, session: Session) -> None:
-    """Notify of the events of what a committed transaction changed.
-
-    The stored rows are the record in any case: one that cannot be recorded elsewhere is logged.
-
-    Args:
-        notify: passes an event on.
-        session: the transaction's.
-    """
-    for stored in session.info.pop(STORED, ()):
-        try:
-            notify(event_of(stored))
-        except AuditUnavailable as error:
-            logger.warning("a change is recorded in the database alone: %s", error.detail)
 
 
 class AuditSink:

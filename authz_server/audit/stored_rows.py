@@ -13,7 +13,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 
 #: The errors of values that are not of their column's type, or nested too deeply.
 UNREADABLE_VALUES = (ValueError, TypeError, OverflowError, RecursionError)

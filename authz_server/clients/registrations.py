@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.clients import validation
 from authz_server.clients.certificate_names import TLS_CLIENT_AUTH, require_name
 from authz_server.clients.models import CLIENT_GRANT, Client, ResourceServer

@@ -19,7 +19,6 @@ from authz_server.settings.database import DatabaseSettings
 _MODULES = (
     "audit.models",
     "audit.pending_changes",
-    "audit.sink",
     "clients.counters.database",
     "clients.models",
     "clients.registration.models",

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.events import Event, RegistrationRefused
-from authz_server.audit.sink import report_changes
+from authz_server.audit.records import report_changes
 from authz_server.clients.authentication.throttle import RequestLimit
 from authz_server.clients.registration.initial_tokens import InitialAccessTokens
 from authz_server.clients.registration.metadata import read_metadata

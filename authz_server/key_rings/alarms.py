@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 
 from authz_server.audit.events import KeyAlarm
-from authz_server.audit.notifier import Notify
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable, Notify
 from keys.events import Alarm, BackendAnswered, BackendFailed, KeyEvent, SignatureDiscarded
 
 logger = logging.getLogger(__name__)

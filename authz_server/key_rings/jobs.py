@@ -15,8 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.events import SignatureMade
-from authz_server.audit.notifier import Notify
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable, Notify
 from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
 from authz_server.key_rings.consumers import JwksReaders, purge_readers, write_readers

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.database.change_feed import record_change
 from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.database.errors import describe_failure, find_sentence

@@ -18,7 +18,7 @@ from authz_server.audit.pending_changes import (
     record,
     settle,
 )
-from authz_server.audit.sink import CONTEXT
+from authz_server.audit.records import CONTEXT
 from authz_server.errors import ConflictError, OperatorError
 from authz_server.operations.approvals import (
     CONTROL,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.clients.models import Client
 from authz_server.clients.properties import read_properties
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES

@@ -6,13 +6,14 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import difference, record_difference
 from authz_server.clients.models import Client, ClientSecret, Kind, is_live
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.secrets import is_secret_method
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_organisation, find_owners, find_secret_acts
 from authz_server.operations.client_views import SecretView, describe_secret
-from authz_server.operations.views import difference, record_difference, revision_of
+from authz_server.operations.views import revision_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import difference, record_difference
 from authz_server.clients.models import Client, Kind
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.operations.approvals import NotedAct, note_act
@@ -18,7 +19,7 @@ from authz_server.operations.client_acts import find_acts, find_organisation, fi
 from authz_server.operations.client_secrets import NewSecret, add_initial_secret
 from authz_server.operations.client_views import ClientView, describe_client
 from authz_server.operations.revocation import note_revocation
-from authz_server.operations.views import changed_fields, difference, record_difference, revision_of
+from authz_server.operations.views import changed_fields, revision_of
 from authz_server.scopes.models import Scope
 
 _PAGE_ROWS = 500

@@ -9,12 +9,11 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import record_difference, store_audit_record
 from authz_server.clients.models import Client
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
-from authz_server.operations.views import record_difference
 from authz_server.tokens.event_streams.contents import EVENT_NAMES
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 from authz_server.tokens.event_streams.reading import find_latest

@@ -7,11 +7,10 @@ from sqlalchemy import ColumnElement, and_, delete, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import record_diff, store_audit_record
 from authz_server.database.operator_sessions import OperatorSession
 from authz_server.database.operators import Operator
 from authz_server.errors import ConflictError, NotFoundError
-from authz_server.operations.views import record_diff
 
 #: Before the ``sub`` of a person of the provider, as the id in records.
 _OF_PROVIDER = "openid:"

@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import record_diff, record_difference, store_audit_record
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.operator_sessions import OperatorPasskey, OperatorSession
 from authz_server.database.operators import (
@@ -44,7 +44,6 @@ from authz_server.operations.operator_roles import (
     require_other_operator,
 )
 from authz_server.operations.permissions import Grant, make_grants, roles_of
-from authz_server.operations.views import record_diff, record_difference
 
 _NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
 _ID_BYTES = 8

@@ -8,12 +8,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import record_difference, store_audit_record
 from authz_server.database.operator_sessions import OperatorPasskey, OperatorSession
 from authz_server.database.operators import Operator
 from authz_server.errors import ConflictError, NotFoundError
 from authz_server.operations.operators import find_operator
-from authz_server.operations.views import record_difference
 
 _ID_CHARACTERS = 32
 

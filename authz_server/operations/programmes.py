@@ -7,10 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import record_difference, store_audit_record
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.revocation import find_client_id
-from authz_server.operations.views import record_difference
 from authz_server.tokens.models import Programme, Stop
 
 MAXIMUM_NAME_CHARACTERS = 100

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.pending_changes import PendingChange
-from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import CLIENT_GRANT, Client, ClientSecret, ResourceServer
 from authz_server.clients.properties import read_properties
 from authz_server.clients.registration.models import InitialAccessToken, Registration

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import difference, record_difference
 from authz_server.clients.registration.models import InitialAccessToken
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
@@ -18,7 +19,6 @@ from authz_server.operations.client_acts import (
     find_owners,
     find_registration_acts,
 )
-from authz_server.operations.views import difference, record_difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import record_difference
 from authz_server.clients.models import Client, Kind
 from authz_server.operations.client_secrets import NewSecret, add_initial_secret
 from authz_server.operations.client_views import SecretView, describe_secret, state_of
 from authz_server.operations.clients import all_of_kind
-from authz_server.operations.views import changed_fields, record_difference
+from authz_server.operations.views import changed_fields
 
 _KIND: Kind = "resource_server"
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import record_diff
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.key_names import find_kid
-from authz_server.operations.views import record_diff
 from authz_server.settings.approvals import REVOKE_TOKENS
 from authz_server.tokens.revocations import CutOffKind
 

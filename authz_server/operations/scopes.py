@@ -8,9 +8,10 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import difference, record_diff, record_difference
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
-from authz_server.operations.views import difference, record_diff, record_difference, revision_of
+from authz_server.operations.views import revision_of
 from authz_server.scopes.models import Scope
 from authz_server.scopes.service import ImportResult, spellings_of
 

@@ -4,8 +4,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.pending_changes import MAXIMUM_SUBJECT_CHARACTERS, PendingChange
-from authz_server.audit.sink import AuditRecord
 from authz_server.clients.models import Client
 from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.database.operators import Operator, OperatorRole

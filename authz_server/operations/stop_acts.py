@@ -6,10 +6,11 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import difference
 from authz_server.clients.models import Client
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.client_acts import find_owners
-from authz_server.operations.views import difference, revision_of
+from authz_server.operations.views import revision_of
 from authz_server.settings.approvals import LIFT_STOP
 
 

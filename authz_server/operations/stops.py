@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import record_diff, record_difference, store_audit_record
 from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.database.change_feed import record_change
 from authz_server.database.inserts import insert_into
@@ -23,7 +23,6 @@ from authz_server.operations.issued_tokens import (
 from authz_server.operations.programmes import get_programme
 from authz_server.operations.revocation import find_client_id
 from authz_server.operations.stop_acts import note_stop
-from authz_server.operations.views import record_diff, record_difference
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.settings.approvals import LIFT_STOP, SET_STOP

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, String, and_, cast, or_, select
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.operations.audit.spellings import find_spellings
 

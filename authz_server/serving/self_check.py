@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from authz_server.assembly.server import ServerServices
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.database.errors import describe_failure
 from authz_server.logs import redact
 from authz_server.serving.lanes import Lanes

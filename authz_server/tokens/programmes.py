@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.errors import ConflictError
 from authz_server.tokens.models import Programme, Stop
 

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.database.change_feed import ChangeFeed, ChangeSet, Revision, record_change
 from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.database.deletions import delete_due

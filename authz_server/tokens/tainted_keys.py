@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 
 from authz_server.audit.events import TokenOfTaintedKey
-from authz_server.audit.notifier import Notify
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable, Notify
 from authz_server.tokens.claims import AccessTokenClaims
 from keys.ring import KeyRings
 

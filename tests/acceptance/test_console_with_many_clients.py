@@ -6,7 +6,7 @@ from time import perf_counter, process_time
 import pytest
 from sqlalchemy import String, cast, event, func, insert, join, literal, select, text, true
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.clients.models import Client
 from authz_server.database.change_feed import record_change
 from authz_server.operations.permissions import Limits

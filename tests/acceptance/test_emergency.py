@@ -131,7 +131,7 @@ def test_every_reason_on_the_page_is_one_that_readiness_gives() -> None:
     )
     sources = (
         "authz_server/app.py",
-        "authz_server/audit/sink.py",
+        "authz_server/audit/notifier.py",
         "authz_server/cli/serve.py",
         "keys/ring.py",
     )

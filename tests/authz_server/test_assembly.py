@@ -8,7 +8,7 @@ from sqlalchemy import text
 from authz_server.assembly.operator import OperatorServices, operator_services
 from authz_server.assembly.server import ManagementServices, ServerServices
 from authz_server.audit.chain_events import AuditContinued
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.database.orm import open_database
 from authz_server.operations.scopes import add_scope
 from support.roles import attached

@@ -7,7 +7,7 @@ import time
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.background_jobs import Job, Maintenance, RepeatedFailures
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.settings import RevocationSettings

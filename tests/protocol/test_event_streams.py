@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.metrics.events import EventDelivered
 from authz_server.operations.event_streams import (
     delete_stream,

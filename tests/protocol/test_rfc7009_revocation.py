@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.tokens.models import RevokedToken
 from support.parties import ACTOR, Credentials
 from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture

@@ -13,7 +13,7 @@ from authz_server.admin.people.refusals import LogInRefusedError
 from authz_server.admin.people.rendering import answer_json, page
 from authz_server.admin.people.routes import ENROL, PageRoute
 from authz_server.admin.people.visits import Visit, object_of, text_of
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.database.operators import Operator
 from authz_server.operations.enrolment import find_enrolment, use_enrolment

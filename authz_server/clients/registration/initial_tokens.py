@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.clients import validation
 from authz_server.clients.registration.models import InitialAccessToken
 from authz_server.clients.secret_changes import PreparedSecret

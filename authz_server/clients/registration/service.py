@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.clients.models import Client, is_live
 from authz_server.clients.networks import AllowedNetworks
 from authz_server.clients.properties import read_properties

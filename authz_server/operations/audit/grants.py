@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import UNREADABLE_FACT, load, read_records
 from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.scopes.models import Scope

@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 
 from authz_server.assembly import Services
 from authz_server.audit.findings import UNREADABLE
-from authz_server.audit.sink import CHANGES, AuditRecord
+from authz_server.audit.models import AuditRecord
+from authz_server.audit.records import CHANGES
 from authz_server.audit.stored_rows import UNKNOWN_TIME, load, read_records
 from authz_server.audit.time_limit import has_time
 from authz_server.operations.audit.files import Period, find_audit_files, read_time

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.findings import UNREADABLE
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.operations.audit.files import (
     Period,
     find_audit_files,

@@ -6,13 +6,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import record_diff
 from authz_server.operations.declarative.application import Application
 from authz_server.operations.declarative.applied_scopes import read_names
 from authz_server.operations.declarative.document import DeclaredProgramme
 from authz_server.operations.declarative.plan import Act, PlannedChange, compare, plain_diff
 from authz_server.operations.declarative.stored import normal, without_defaults
 from authz_server.operations.programmes import define_programme, delete_programme
-from authz_server.operations.views import record_diff
 from authz_server.tokens.models import Programme
 
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import record_diff, record_difference
 from authz_server.clients.models import Client, Kind
 from authz_server.clients.properties import check_properties, merge_properties
 from authz_server.errors import ConflictError, InvalidChangeError
@@ -42,7 +43,6 @@ from authz_server.operations.declarative.stored import (
 from authz_server.operations.limited_services import OutsideLimitsError
 from authz_server.operations.reach import Reach
 from authz_server.operations.scopes import record_owners
-from authz_server.operations.views import record_diff, record_difference
 
 
 class _Step:

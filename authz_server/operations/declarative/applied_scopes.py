@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
+from authz_server.audit.records import record_diff
 from authz_server.clients.models import Client
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.approvals import NotedAct, note_act
@@ -25,7 +26,6 @@ from authz_server.operations.declarative.stored import (
 )
 from authz_server.operations.reach import Reach
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
-from authz_server.operations.views import record_diff
 from authz_server.scopes.models import Scope
 from authz_server.tokens.models import Programme
 from authz_server.tokens.programmes import leave_programmes

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.sink import CONTEXT, store_audit_record
+from authz_server.audit.records import CONTEXT, store_audit_record
 from authz_server.clients.secret_changes import PreparedSecret
 from authz_server.database.change_feed import defer_changes
 from authz_server.database.statistics import note_changes

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.key_rings.models import KeyEvent
 from keys.signing_key import RingSnapshot

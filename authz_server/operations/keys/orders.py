@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.key_rings.standby import find_next_key
 from authz_server.operations.approvals import Control, NotedAct, find_required, store_done
 from authz_server.operations.keys.affected_tokens import AffectedTokens, find_affected_tokens

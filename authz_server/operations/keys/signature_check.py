@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from authz_server.audit.events import SignatureMade
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.operations.keys.context import KeyContext
 from keys.backend import KeyBackend, TracedSignature
 from keys.errors import BackendBroken, TokenRefusedError

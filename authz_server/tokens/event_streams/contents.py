@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import UNREADABLE_FACT, read_records
 from authz_server.clients.cache import ClientCache
 from authz_server.scopes.catalogue import ScopeCatalogue

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.notifier import Notify
-from authz_server.audit.sink import AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.database.orm import Database
 from authz_server.metrics.events import EventDelivered

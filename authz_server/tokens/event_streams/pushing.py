@@ -12,8 +12,7 @@ from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.events import EventUndelivered
-from authz_server.audit.notifier import Notify
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable, Notify
 from authz_server.clients.outbound import FetchError, Reply
 from authz_server.database.change_feed import ChangeSet
 from authz_server.database.orm import Database

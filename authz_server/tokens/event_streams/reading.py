@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.tokens.event_streams.contents import EventContents, SecurityEvent
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent

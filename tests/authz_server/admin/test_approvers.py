@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from authz_server.audit.pending_changes import PendingChange
-from authz_server.audit.sink import store_audit_record
+from authz_server.audit.records import store_audit_record
 from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.operations.enrolment import EnrolmentRefusedError, find_enrolment
 from authz_server.operations.operator_roles import AssignedRole

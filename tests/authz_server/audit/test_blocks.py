@@ -12,9 +12,10 @@ from authz_server.audit.blocks import hash_block, seal_records
 from authz_server.audit.chain import NO_HASH
 from authz_server.audit.checkpoints import AuditCheckpoints, record_head
 from authz_server.audit.events import ServerStopped
-from authz_server.audit.models import AuditBlock, AuditWriter
+from authz_server.audit.models import AuditBlock, AuditRecord, AuditWriter
 from authz_server.audit.purging import purge_audit_chain, purge_audit_records
-from authz_server.audit.sink import AuditRecord, AuditSink, store_audit_record
+from authz_server.audit.records import store_audit_record
+from authz_server.audit.sink import AuditSink
 from support.checkpoints import CheckpointKey
 from support.roles import attached
 

@@ -11,7 +11,8 @@ from authz_server.audit.chain import Head
 from authz_server.audit.chain_events import AuditCheckpoint
 from authz_server.audit.events import ServerStarted, ServerStopped
 from authz_server.audit.line_check import KnownHead, LineCheck
-from authz_server.audit.sink import AuditSink, AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
+from authz_server.audit.sink import AuditSink
 from support.checkpoints import CheckpointKey
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.purging import purge_audit_records
+from authz_server.audit.records import store_audit_record
 from authz_server.audit.restored_database import find_missing_change
-from authz_server.audit.sink import AuditRecord, store_audit_record
 from authz_server.database.clock import ClockGuard, ClockMark, Uptime
 from authz_server.tokens.purging import Purge
 from authz_server.tokens.revocations import RevocationService

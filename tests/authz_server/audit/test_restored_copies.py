@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import delete
 
 from authz_server.audit import restored_database
+from authz_server.audit.models import AuditRecord
+from authz_server.audit.records import store_audit_record
 from authz_server.audit.restored_database import RestoreReadiness, find_missing_change
-from authz_server.audit.sink import AuditRecord, store_audit_record
 from support.roles import attached
 
 NOW = datetime.now(UTC)

@@ -25,8 +25,9 @@ from authz_server.audit.events import (
     TokenRefused,
     TokenRevoked,
 )
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.audit.operator_events import OperatorChanged
-from authz_server.audit.sink import AuditSink, AuditUnavailable
+from authz_server.audit.sink import AuditSink
 from support.source_tree import ROOT
 
 AT = datetime(2030, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)

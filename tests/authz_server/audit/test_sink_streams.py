@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from authz_server.audit.events import ServerStarted
-from authz_server.audit.sink import AuditSink, AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
+from authz_server.audit.sink import AuditSink
 
 AT = datetime(2030, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
 STARTED = ServerStarted(version="1", issuer="i", process_id=1)

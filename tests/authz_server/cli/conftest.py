@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import create_engine, select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.cli.root import main
 from support.settings_file import write_settings, write_shared_secrets
 from support.vault_installation import VaultInstallation

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from authz_server.app import EXTENSION, create_app
 from authz_server.audit.events import ServerStarted, ServerStopped
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.clients.models import Client
 from authz_server.settings import load_settings
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import create_engine, inspect, text, update
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.cli.root import main
 from authz_server.database import sqlite
 from authz_server.database.schema import PREVIOUS_RELEASE, opened_database, read_schema

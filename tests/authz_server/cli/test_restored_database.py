@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly.operator import operator_services
 from authz_server.audit import restored_database
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.restored_database import RestoredDatabaseError, RestoreReadiness
-from authz_server.audit.sink import AuditRecord
 from authz_server.database.schema import opened_database
 from authz_server.operations.scopes import add_scope
 from authz_server.settings import load_settings

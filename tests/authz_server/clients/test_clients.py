@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.database.change_feed import Change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError

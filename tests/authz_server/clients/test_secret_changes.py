@@ -2,7 +2,7 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.clients.models import is_live
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from support.registry import ACTOR, LIMITS, later

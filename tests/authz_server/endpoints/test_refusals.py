@@ -14,8 +14,8 @@ from authz_server.audit.events import (
     RevocationRefused,
     TokenRefused,
 )
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.audit.operator_events import OperatorSignInRefused
-from authz_server.audit.sink import AuditUnavailable
 from authz_server.endpoints import refusals as refusals_module
 from authz_server.endpoints.refusals import RefusalRecorder
 from authz_server.errors import REASONS

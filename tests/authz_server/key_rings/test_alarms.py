@@ -3,7 +3,7 @@
 import pytest
 
 from authz_server.audit.events import KeyAlarm
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.key_rings.alarms import KeyAlarms
 from keys.events import (
     Alarm,

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import delete, select, text, update
 
 from authz_server.audit.events import KeyChanged
-from authz_server.audit.sink import AuditRecord, report_changes
+from authz_server.audit.models import AuditRecord
+from authz_server.audit.records import report_changes
 from authz_server.database.orm import Database, open_database
 from authz_server.key_rings.event_log import load_events, verify_event_chain
 from authz_server.key_rings.models import KeyEvent, KeyRing, SigningKeyRow

@@ -8,7 +8,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import event, select
 
 from authz_server.assembly.operator import OperatorServices, operator_services
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.operations.scopes import import_g2p_connect
 from authz_server.settings import load_settings
 from support.settings_file import write_settings

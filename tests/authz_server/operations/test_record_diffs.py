@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.operations import client_secrets, clients, event_streams, operators, scopes
 from authz_server.operations import registration_tokens as tokens
 from authz_server.operations import resource_servers as servers

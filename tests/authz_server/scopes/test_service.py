@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.database.change_feed import Change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.scopes.g2p_connect import CATALOGUE

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from authz_server.audit.events import TokenOfTaintedKey
-from authz_server.audit.sink import AuditUnavailable
+from authz_server.audit.notifier import AuditUnavailable
 from authz_server.tokens.tainted_keys import TaintedKeyWatch
 
 CLAIMS = SimpleNamespace(client_id="ministry", jti="a-jti")

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text, update
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import UNREADABLE_FACT
 from authz_server.operations.audit.search import iterate_records
 from authz_server.operations.audit.who import find_who

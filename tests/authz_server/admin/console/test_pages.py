@@ -10,7 +10,7 @@ from sqlalchemy import update
 from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.application import PAGES
 from authz_server.admin.console.languages import LANGUAGES
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.operations.audit.export import harmless
 from authz_server.operations.permissions import Limits
 

@@ -5,7 +5,7 @@ from threading import Thread
 import pytest
 from sqlalchemy import select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.clients.registration.models import Registration
 from authz_server.database.change_feed import Change, Revision
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.clients import delete_client, get_client
 from authz_server.operations.declarative.plan import FieldChange, PlannedChange

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from authz_server.audit.sink import AuditRecord
+from authz_server.audit.models import AuditRecord
 from authz_server.operations.keys.first_keys import create_first_keys
 from authz_server.operations.keys.list import list_keys
 from authz_server.operations.keys.local_checks import examine_installation

@@ -1,0 +1,167 @@
+"""The requester of a change that waits, with the permissions that the requester has at present.
+
+An approval is the second of two persons. If the first one was disabled or lost the permission
+meanwhile, for example since the account was stolen, the approver would decide alone.
+"""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from authz_server.assembly import Services
+from authz_server.audit.models import AuditRecord
+from authz_server.audit.pending_changes import PendingChange
+from authz_server.audit.stored_rows import read_records
+from authz_server.clients.models import Client
+from authz_server.clients.properties import read_properties
+from authz_server.database.operator_sessions import OperatorSession
+from authz_server.errors import ConflictError
+from authz_server.operations.approved_acts import ORDERS, PERMISSIONS_OF
+from authz_server.operations.caller_power import require_sections
+from authz_server.operations.declarative.apply import OPERATION as APPLY
+from authz_server.operations.group_roles import GroupRoles
+from authz_server.operations.limited_services import OutsideLimitsError
+from authz_server.operations.operators import find_grants
+from authz_server.operations.permissions import (
+    UNLIMITED,
+    Caller,
+    Grant,
+    Limits,
+    authorise,
+    limits_of,
+)
+from authz_server.operations.reach import Reach
+from authz_server.operations.scopes import IMPORT
+from authz_server.settings.admin import PERMISSIONS
+from authz_server.tokens.stops import find_stopped_clients
+
+_OF_PROVIDER = "openid:"
+_LOGGED_OUT = "operator.sessions_ended"
+#: The permissions whose acts concern the whole server.
+_OF_WHOLE_SERVER = frozenset({"operators:write", "keys:rotate", "keys:revoke"})
+
+
+class RequesterRefusedError(ConflictError):
+    """The requester of a change may not do it any more.
+
+    Args:
+        cause: a sentence that says why.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"The requester may not do this any more: request it again. {cause}")
+
+
+def find_requester(services: Services, session: Session, change: PendingChange) -> Caller:
+    """Return the requester of a change, as a caller who has just logged in.
+
+    Args:
+        services: the parts of the server.
+        session: the transaction of the approval.
+        change: the change.
+
+    Raises:
+        RequesterRefusedError: the client or the operator of the request may do nothing any more.
+    """
+    kind, _, key = change.requester.partition(":")
+    if kind == "command":
+        return Caller(name=key, kind="command", way="cli", grants=())
+    if kind == "client":
+        grant = _find_grant(services, session, change, key)
+        return Caller(name=key, kind="client", way="api", grants=(grant,))
+    if key.startswith(_OF_PROVIDER):
+        grants = _find_grants_of_groups(services, session, change, key)
+    else:
+        grants = find_grants(services, session, key)
+    if not grants:
+        raise RequesterRefusedError("The operator is disabled or deleted, or has no role.")
+    return Caller(
+        name=key,
+        kind="operator",
+        way="console",
+        grants=grants,
+        operator_id=key,
+        # The log-in was checked with the request.
+        authenticated_at=services.corrected_clock(),
+    )
+
+
+def find_limits(services: Services, change: PendingChange, requester: Caller) -> Limits:
+    """Return the limits within which the requester may do the act of a change.
+
+    An application of files keeps those of its request, which are among its arguments by section.
+
+    Args:
+        services: the parts of the server.
+        change: the change.
+        requester: who requested it, with the present permissions.
+
+    Raises:
+        PermissionMissingError: the requester does not have the permission of the act any more.
+        LimitedCallerError: the requester has it for a smaller part of the server.
+    """
+    if change.operation == APPLY:
+        require_sections(services, change, requester)
+        return UNLIMITED
+    permission = PERMISSIONS_OF[change.operation]
+    whole_server = permission in _OF_WHOLE_SERVER or change.operation in {IMPORT, *ORDERS}
+    return authorise(
+        requester, permission, now=services.corrected_clock(), whole_server=whole_server
+    )
+
+
+def require_lifted(session: Session, change: PendingChange, reach: Reach | None) -> None:
+    """Require that a stop that is lifted lies within the limits of the requester.
+
+    Other changes are checked when they are stored.
+
+    Args:
+        session: the transaction of the approval.
+        change: the change.
+        reach: what is within the limits; None: there are none.
+
+    Raises:
+        OutsideLimitsError: it does not.
+    """
+    if reach is not None and change.operation == "lift_stop":
+        kind, subject = change.arguments["kind"], change.arguments["subject"]
+        if not reach.owns(kind, subject, session):
+            raise OutsideLimitsError(f"The {kind.replace('-', ' ')} {subject!r}")
+
+
+def _find_grant(services: Services, session: Session, change: PendingChange, key: str) -> Grant:
+    row = session.get(Client, key)
+    if row is None or row.created_at > change.requested_at:
+        raise RequesterRefusedError(f"The client {key!r} was deleted.")
+    has_ended = row.expires_at is not None and row.expires_at <= services.corrected_clock()
+    if not row.enabled or has_ended or key in find_stopped_clients(session):
+        raise RequesterRefusedError(f"The client {key!r} is disabled, stopped or past its end.")
+    return Grant(
+        permissions=frozenset(PERMISSIONS).intersection(row.allowed_scopes),
+        limits=limits_of(read_properties(row.properties)),
+    )
+
+
+def _find_grants_of_groups(
+    services: Services, session: Session, change: PendingChange, key: str
+) -> tuple[Grant, ...]:
+    """Return the grants of a person of the provider by the groups of the latest log-in.
+
+    Without a session, they are the groups of the request. A log-out by an operator ends them: the
+    account may be disabled at the provider, which this server does not learn otherwise.
+    """
+    query = select(OperatorSession).where(
+        OperatorSession.issuer == services.settings.admin.openid.issuer,
+        OperatorSession.subject == key.removeprefix(_OF_PROVIDER),
+    )
+    latest = session.scalar(query.order_by(OperatorSession.seen_at.desc()).limit(1))
+    if latest is None and _was_logged_out(session, change, key):
+        raise RequesterRefusedError("An operator has ended the sessions of the requester.")
+    groups = change.requester_groups if latest is None else latest.groups
+    return GroupRoles(services.settings).grants(groups or ())
+
+
+def _was_logged_out(session: Session, change: PendingChange, key: str) -> bool:
+    query = select(AuditRecord).where(
+        AuditRecord.action == _LOGGED_OUT, AuditRecord.at >= change.requested_at
+    )
+    return any(each.detail.get("operator_id") == key for each in read_records(session, query))
