@@ -22,6 +22,11 @@ _SECRETS = {
     "generated": "a secret is generated",
     "imported": "the secret in the folder is imported",
 }
+# The effect on a client's tokens; True: it is enabled, False: it is disabled.
+_TOKENS = {
+    True: "its earlier tokens are active again until they expire",
+    False: "its tokens are inactive, and active again when it is enabled before they expire",
+}
 
 
 @click.command(
@@ -119,6 +124,9 @@ def render_plan(plan: Plan) -> Iterator[str]:
         yield f"{_SIGNS[change.act]} {change.noun} {shown(change.id)}"
         for field in change.fields:
             yield f"    {field.path}: {_difference(change, field)}"
+            if (change.act, change.noun, field.path) == ("change", "client", "enabled"):
+                yield f"    ! {_TOKENS[field.after]}"
+                yield f"      `authz-server revoke --client {shown(change.id)}` ends them permanently"
         if change.money_scopes:
             yield f"    ! grants scopes of risk money: {', '.join(change.money_scopes)}"
         if change.secret:

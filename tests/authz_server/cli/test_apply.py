@@ -36,6 +36,27 @@ def test_the_plan_shows_each_value_and_marks_money(stocked, file):
     ]
 
 
+def test_the_plan_names_what_becomes_of_earlier_tokens(stocked, file):
+    """A file that disables or enables a client has the same effect on its tokens as the commands.
+
+    Case Q226.
+    """
+    stocked.must("apply", file, "--yes")
+    remedy = "      `authz-server revoke --client ministry` ends them permanently"
+    file.write_text(CLIENT + "enabled = false\n")
+    assert stocked.must("apply", file, "--yes").splitlines()[1:4] == [
+        "    enabled: true -> false",
+        "    ! its tokens are inactive, and active again when it is enabled before they expire",
+        remedy,
+    ]
+    file.write_text(CLIENT + "enabled = true\n")
+    assert stocked.must("apply", file, "--yes").splitlines()[1:4] == [
+        "    enabled: false -> true",
+        "    ! its earlier tokens are active again until they expire",
+        remedy,
+    ]
+
+
 def test_a_folder_stands_for_its_files(stocked, file, tmp_path):
     folder = tmp_path / "registrations"
     folder.mkdir()
