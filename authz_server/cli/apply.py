@@ -126,7 +126,8 @@ def render_plan(plan: Plan) -> Iterator[str]:
             yield f"    {field.path}: {_difference(change, field)}"
             if (change.act, change.noun, field.path) == ("change", "client", "enabled"):
                 yield f"    ! {_TOKENS[field.after]}"
-                yield f"      `authz-server revoke --client {shown(change.id)}` ends them permanently"
+                command = f"authz-server revoke --client {shown(change.id)}"
+                yield f"      `{command}` ends them permanently"
         if change.money_scopes:
             yield f"    ! grants scopes of risk money: {', '.join(change.money_scopes)}"
         if change.secret:
