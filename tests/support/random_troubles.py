@@ -8,10 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import authz_server
 from support.postgresql import PostgresServer
 from support.random_site import RandomSite
 from support.tcp_proxy import TcpProxy
 from support.vault_side import VaultEngines
+
+# Under libfaketime with a true monotonic clock, time.sleep of Python 3.11 and newer fails (EINVAL).
+_SLEEP = """
+import select
+import time
+
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
 
 
 class Engineer:
@@ -106,8 +115,12 @@ def clock_prefix(file: Path) -> tuple[str, ...]:
     if not libraries:
         return ()
     file.write_text("+0")
+    modules = file.with_name("sleeping")
+    modules.mkdir()
+    (modules / "sitecustomize.py").write_text(_SLEEP)
     return (
         "env",
+        f"PYTHONPATH={modules}:{Path(authz_server.__file__).parents[1]}",
         f"LD_PRELOAD={libraries[0]}",
         f"FAKETIME_TIMESTAMP_FILE={file}",
         "FAKETIME_CACHE_DURATION=1",
