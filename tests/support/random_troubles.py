@@ -14,7 +14,7 @@ from support.random_site import RandomSite
 from support.tcp_proxy import TcpProxy
 from support.vault_side import VaultEngines
 
-# Under libfaketime with a true monotonic clock, time.sleep of Python 3.11 and newer fails (EINVAL).
+# Under libfaketime, time.sleep of Python 3.11 and newer fails unless monotonic clocks are faked.
 _SLEEP = """
 import select
 import time
