@@ -191,6 +191,8 @@ class Operator:
             time.sleep(1)
         act = Act(started, time.monotonic(), acknowledged=made, blocks=False)
         self.site.expected.switch(f"gone:{client}", act)
+        # A node that had not heard of the deletion may have issued a token: it does not live again.
+        self.site.expected.cut(f"client:{client}", act)
 
     def rotate_secret(self) -> None:
         client = self.client()
