@@ -61,6 +61,8 @@ class OperatorServices(Services):
     @cached_property
     def clock_correction(self) -> timedelta:
         """The database's clock minus this machine's; 0 if the difference is small."""
+        if self.settings.database.parts.is_sqlite:  # it has no clock of its own
+            return timedelta()
         from authz_server.database.clock import (
             LEAST_CORRECTION_SECONDS,
             measure_clock_offset_seconds,

@@ -20,8 +20,7 @@ from authz_server.audit.chain_events import AuditCheckpoint
 from authz_server.audit.models import AuditBlock, AuditWriter
 from authz_server.audit.notifier import Notify
 from authz_server.audit.sink import AuditSink
-from authz_server.database.inserts import insert_into
-from authz_server.database.orm import Database
+from authz_server.database.orm import Database, insert_into
 from authz_server.settings import STREAMS
 
 CHECKPOINT_TYPE = "audit-checkpoint+jwt"

@@ -6,8 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Index, LargeBinary, String, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.database.inserts import insert_into
-from authz_server.database.orm import Base
+from authz_server.database.orm import Base, insert_into
 
 #: How long a key is remembered.
 KEPT = timedelta(hours=24)

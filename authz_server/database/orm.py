@@ -25,6 +25,8 @@ from authz_server.database.sqlite import follow_file, make_durable
 from authz_server.settings.database import DatabaseSettings
 
 if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
     from authz_server.database.connector import PostgresConnector
 
 NAMING_CONVENTION = {
@@ -183,3 +185,17 @@ def _pool_options(settings: DatabaseSettings) -> dict[str, Any]:
         "max_overflow": _BACKGROUND_CONNECTIONS,
         "pool_timeout": settings.pool_timeout_milliseconds / 1_000,
     }
+
+
+def insert_into(session: Session, table: type[Base]) -> "postgresql.dml.Insert | sqlite.dml.Insert":
+    """Return an INSERT that may have ON CONFLICT, of the session's dialect.
+
+    Only that dialect is imported.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql  # noqa: PLC0415
+
+        return insert_postgresql(table)
+    from sqlalchemy.dialects.sqlite import insert as insert_sqlite  # noqa: PLC0415
+
+    return insert_sqlite(table)

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import String, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.database.inserts import insert_into
-from authz_server.database.orm import Base
+from authz_server.database.orm import Base, insert_into
 
 #: Largest number of consumers kept between two writes; the oldest one is dropped.
 MAXIMUM_READERS = 1_000

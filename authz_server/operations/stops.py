@@ -12,7 +12,7 @@ from authz_server.assembly import Services
 from authz_server.audit.records import record_diff, record_difference, store_audit_record
 from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.database.change_feed import record_change
-from authz_server.database.inserts import insert_into
+from authz_server.database.orm import insert_into
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.issued_tokens import (
     IssuedTokens,

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from authz_server.database.inserts import insert_into
-from authz_server.database.orm import Base, Transaction
+from authz_server.database.orm import Base, Transaction, insert_into
 
 if TYPE_CHECKING:
     from authz_server.audit.events import TokenIssued

@@ -13,8 +13,7 @@ from authz_server.audit.records import store_audit_record
 from authz_server.database.change_feed import ChangeFeed, ChangeSet, Revision, record_change
 from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.database.deletions import delete_due
-from authz_server.database.inserts import insert_into
-from authz_server.database.orm import Database
+from authz_server.database.orm import Database, insert_into
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.models import (
     ReferenceToken,

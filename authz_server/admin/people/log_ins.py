@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from authz_server.admin.people import cookies
 from authz_server.admin.people.refusals import LogInRefusedError
 from authz_server.assembly.server import ServerServices
-from authz_server.database.inserts import insert_into
 from authz_server.database.operator_sessions import OperatorLogIn
+from authz_server.database.orm import insert_into
 from keys.errors import TokenRefusedError
 from keys.jose.compact import decode_segment
 

@@ -9,8 +9,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.clients.counters.shared import Addition, Count, Store
 from authz_server.database.deletions import delete_due
-from authz_server.database.inserts import insert_into
-from authz_server.database.orm import Base, Database
+from authz_server.database.orm import Base, Database, insert_into
 from authz_server.waiting import Lane, Step
 
 #: A count is kept this much longer than it lasts, for clocks that differ.

@@ -15,8 +15,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from authz_server.database.change_feed import ChangeSet
-from authz_server.database.inserts import insert_into
-from authz_server.database.orm import Database
+from authz_server.database.orm import Database, insert_into
 from authz_server.tokens.models import RevocationCutOff
 from authz_server.tokens.status_lists.entries import LIST_SIZE, Entry
 from authz_server.tokens.status_lists.models import StatusBlock, StatusList

@@ -3,7 +3,7 @@
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from authz_server.database.inserts import insert_into
+from authz_server.database.orm import insert_into
 from authz_server.tokens.status_lists.entries import Entry
 from authz_server.tokens.status_lists.models import StatusList, StatusRevocation
 
