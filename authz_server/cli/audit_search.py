@@ -29,7 +29,7 @@ def _filter_options(command: F) -> F:
             click.option("--client", help="A client that acted or was changed."),
             click.option("--by", "actor", help="Who acted, such as operator:ana via cli."),
             click.option(
-                "--event", "action", help="The event; a trailing dot stands for all, as client."
+                "--event", "action", help="The event, or all of a kind by a trailing dot: client."
             ),
             click.option("--subject", help="The id of what was changed."),
             click.option("--scope", help="A scope in any spelling, or all below: disburse/*."),

@@ -42,7 +42,7 @@ def show(invocation: Invocation, changed: bool, as_json: bool) -> None:
 def example() -> None:
     """Print an example of the settings file.
 
-    It has every setting with its default and a sentence.
+    It has every setting, with its default and a description.
     """
     text = (find_documents() / "config.example.toml").read_text(encoding="utf-8")
     click.echo(text, nl=False)

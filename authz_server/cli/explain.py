@@ -23,15 +23,15 @@ from authz_server.operations.explain_token import explain_token
     example="authz-server explain request ministry --scope mapper/link",
 )
 @click.argument("client_id", metavar="CLIENT")
-@click.option("--scope", help="The parameter scope. Without it, the client's default scopes.")
+@click.option("--scope", help="The parameter scope; without it, the client's default scopes.")
 @click.option(
     "--resource",
     "resources",
     multiple=True,
-    help="A parameter resource: the identifier of a resource server. Repeat it for each.",
+    help="A parameter resource: the identifier of a resource server. Repeatable.",
 )
-@click.option("--from", "address", help="The IP address of the sender. Without it, any.")
-@click.option("--method", help="The client authentication method of the request. Without it, any.")
+@click.option("--from", "address", help="The IP address of the sender; without it, any.")
+@click.option("--method", help="The client authentication method of the request; without it, any.")
 @json_option
 @pass_invocation
 def request(  # noqa: PLR0913, PLR0917 - one for each option

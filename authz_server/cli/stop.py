@@ -142,12 +142,9 @@ def lift(invocation: Invocation, kind: StopKind, subject: str, reason: str, as_j
     "--scope",
     "scopes",
     multiple=True,
-    help="A scope of the programme in any spelling; `/*` at its end stands for all below. Repeat"
-    " it for each.",
+    help="A scope of the programme in any spelling; mapper/* stands for all below. Repeatable.",
 )
-@click.option(
-    "--client", "clients", multiple=True, help="A client of the programme. Repeat it for each."
-)
+@click.option("--client", "clients", multiple=True, help="A client of the programme. Repeatable.")
 @json_option
 @pass_invocation
 def define(

@@ -62,7 +62,7 @@ def _is_whole(field: str, records: Sequence[Mapping[str, Any]]) -> bool:
 def _find_widths(
     records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], room: int
 ) -> dict[str, int]:
-    """Return the width of each column, in which ids are whole, and words of headings too.
+    """Return the width of each column: no id and no word of a heading is broken.
 
     Empty if there is too little room.
     """

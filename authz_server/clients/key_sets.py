@@ -159,7 +159,7 @@ class KeySets:
         try:
             return _Published(body, self._parse(body), float("inf"))
         except KeysError as error:
-            logger.warning("%s gives no keys: %s", uri, error)
+            logger.warning("%s has no usable keys: %s", uri, error)
         if held is None:
             return _Published(body, None, 0.0)
         kept_until = self._fetcher.now() + self._fetcher.settings.keep_seconds

@@ -60,7 +60,7 @@ def check_networks(value: object) -> list[str]:
     for network in listed:
         if not isinstance(network, str):
             # The library reads a number as an address.
-            raise InvalidChangeError(f"{field}: {network!r} is not a text")
+            raise InvalidChangeError(f"{field}: {network!r} is not a string")
         try:
             found[str(parse_network(network))] = None
         except ValueError as error:

@@ -111,7 +111,7 @@ def require_list(field: str, values: Iterable[str]) -> list[str]:
     """Require a list of strings; return each once."""
     listed = [values] if isinstance(values, str) else list(values)
     if not all(isinstance(value, str) for value in listed):
-        raise InvalidChangeError(f"{field}: use a list of texts")
+        raise InvalidChangeError(f"{field}: use a list of strings")
     return list(dict.fromkeys(listed))
 
 

@@ -1,7 +1,7 @@
 """A PostgreSQL connection with a time limit for answers, and cheap prepared queries.
 
 The server enforces ``statement_timeout``. A hung server or a network that drops packets does not,
-so that the client limits its own waiting.
+so the client limits its own waiting.
 """
 
 import select

@@ -71,7 +71,7 @@ def _read_json(request: Request) -> tuple[Form, list[str]]:
     document = read_json_object(request, "parameter_malformed")
     tokens = document.pop(_TOKENS, [])
     if not isinstance(tokens, list) or not all(isinstance(each, str) for each in tokens):
-        raise OAuthError("parameter_malformed", f"{_TOKENS} is not a list of texts")
+        raise OAuthError("parameter_malformed", f"{_TOKENS} is not a list of strings")
     return read_form(document), tokens
 
 

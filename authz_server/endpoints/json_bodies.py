@@ -57,7 +57,7 @@ def read_form(members: Mapping[str, object]) -> Form:
     values: dict[str, str] = {}
     for name, value in members.items():
         if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
-            raise OAuthError("parameter_malformed", "a member is not a text in ASCII")
+            raise OAuthError("parameter_malformed", "a member is not a string in ASCII")
         if len(value) > _VALUE_CHARACTERS:
             raise OAuthError("parameter_too_long")
         if value:

@@ -98,7 +98,7 @@ def find_grants(session: Session, scopes: AbstractSet[str]) -> tuple[str, ...]:
 def find_registration_acts(
     session: Session, scopes: AbstractSet[str], grant_types: Iterable[str]
 ) -> tuple[str, ...]:
-    """Return the acts that a token is by which clients register themselves.
+    """Return the acts that an initial access token amounts to.
 
     Args:
         session: the transaction.
@@ -113,7 +113,7 @@ def find_registration_acts(
 
 
 def find_secret_acts(client: Client) -> tuple[str, ...]:
-    """Return the acts that a secret of a client is, before it is added.
+    """Return the acts that the addition of a secret to a client amounts to.
 
     A secret that has ended counts: otherwise a caller could end the only one, and add its own.
     """

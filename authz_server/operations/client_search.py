@@ -90,8 +90,8 @@ class FoundClients:
 
     Attributes:
         clients: the clients, in the order of the list.
-        total: the number of clients in the whole list, or one that it is above.
-        is_exact: whether the total is the number.
+        total: the number of clients in the whole list, or a lower bound.
+        is_exact: True if the total is exact.
     """
 
     clients: tuple[FoundClient, ...]
@@ -149,11 +149,11 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
 
 
 class Total(NamedTuple):
-    """A number of clients.
+    """The number of clients, exact or at least.
 
     Attributes:
-        number: the number, or one that it is above.
-        is_exact: whether it is the number.
+        number: the number, or a lower bound.
+        is_exact: True if it is exact.
     """
 
     number: int

@@ -195,7 +195,7 @@ class ScopeService:
         return scope
 
     def _locked(self, session: Session, name: str) -> Scope:
-        """Return a scope with its spellings, to which no other change adds one until the commit."""
+        """Return a scope, locked until the commit: no other change adds a spelling to it."""
         scope = self.get_scope(session, name)
         # On PostgreSQL the foreign key of a new spelling waits for the lock.
         if session.get(Scope, scope.name, with_for_update=True, populate_existing=True) is None:

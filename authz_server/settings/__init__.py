@@ -226,7 +226,7 @@ _TYPES = {
     "float": "a number",
     "int": "a whole number",
     "object": "a table",
-    "str": "a text in quotes",
+    "str": "a string in quotes",
     "time": "a time",
 }
 _LONGEST_NUMBER = 30

@@ -92,7 +92,7 @@ def parse_details(text: str, client_id: str) -> tuple[Detail, ...]:
             raise _invalid("an element is not an object with a type", client_id)
         locations = detail.get("locations", [""])
         if not isinstance(locations, list) or not locations or not all(map(_is_text, locations)):
-            raise _invalid("locations: not an array of texts", client_id)
+            raise _invalid("locations: not an array of strings", client_id)
     return tuple(details)
 
 

@@ -187,7 +187,7 @@ def _is_time(value: object) -> bool:
 
 
 def _listed(audience: object) -> list[str]:
-    """Return an ``aud`` as a list of texts; empty if it is malformed."""
+    """Return an ``aud`` as a list of strings; empty if it is malformed."""
     listed = audience if isinstance(audience, list | tuple) else [audience]
     return [*listed] if all(_is_text(each) for each in listed) else []
 

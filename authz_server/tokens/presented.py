@@ -166,7 +166,7 @@ class PresentedTokens:
             # Resource servers would take the subject for that client.
             raise TokenRefusedError("its subject is the id of a client of this server")
         if not isinstance(jti, str) or len(jti) > MAXIMUM_CHARACTERS:
-            raise TokenRefusedError("its jti is not a text, or too long")
+            raise TokenRefusedError("its jti is not a string, or is too long")
         return VerifiedToken(
             subject=subject,
             issuer=issuer.settings.issuer,
@@ -185,7 +185,7 @@ class PresentedTokens:
             return None
         scope = claims["scope"]
         if not isinstance(scope, str):
-            raise TokenRefusedError("its scope is not a text")
+            raise TokenRefusedError("its scope is not a string")
         found = [self._catalogue.find(spelling) for spelling in scope.split(" ")]
         return tuple(dict.fromkeys(entry.name for entry in found if entry is not None))
 

@@ -49,9 +49,9 @@ class EncryptionKey:
             raise KeysError("a key is not for encryption: its use is not enc")
         kid = jwk.get("kid", "")
         if not isinstance(kid, str) or len(kid) > MAXIMUM_KID_CHARACTERS:
-            raise KeysError(f"a kid is a text of at most {MAXIMUM_KID_CHARACTERS} characters")
+            raise KeysError(f"a kid is a string of at most {MAXIMUM_KID_CHARACTERS} characters")
         if not all(isinstance(jwk.get(name, ""), str) for name in ("x5t", "x5t#S256")):
-            raise KeysError("a key has an x5t or x5t#S256 that is not a text")
+            raise KeysError("a key has an x5t or x5t#S256 that is not a string")
         self.kid = kid
         _require_operation(jwk.get("key_ops", []))
         self.algorithms = _algorithms_of(jwk)
@@ -107,7 +107,7 @@ def read_pem(pem: bytes) -> dict[str, str]:
 
 def _require_operation(operations: object) -> None:
     if not isinstance(operations, list) or not all(isinstance(each, str) for each in operations):
-        raise KeysError("key_ops is not a list of texts")
+        raise KeysError("key_ops is not a list of strings")
     if operations and _OPERATIONS.isdisjoint(operations):
         raise KeysError("a key is not for encryption: its key_ops list no such operation")
 
@@ -124,7 +124,7 @@ def _algorithms_of(jwk: Mapping[str, object]) -> frozenset[str]:
     if alg is None:
         return fitting
     if not isinstance(alg, str) or alg not in fitting:
-        raise KeysError("a key for encryption does not fit its own alg")
+        raise KeysError("the alg of a key for encryption does not fit the key")
     return frozenset({alg})
 
 
@@ -133,7 +133,7 @@ def _load(jwk: Mapping[str, object]) -> Any:  # noqa: ANN401 - the library has n
         raise KeysError("a private or symmetric key is not a public key")
     members = {name: jwk.get(name) for name in PUBLIC_MEMBERS[str(jwk["kty"])]}
     if not all(isinstance(each, str) for each in members.values()):
-        raise KeysError("a key has no text as a member")
+        raise KeysError("a member of a key is not a string")
     if any(len(str(each)) > _MAXIMUM_MEMBER_CHARACTERS for each in members.values()):
         raise KeysError("a key for encryption is too large")
     try:
@@ -144,7 +144,7 @@ def _load(jwk: Mapping[str, object]) -> Any:  # noqa: ANN401 - the library has n
         raise KeysError("a key for encryption cannot be read") from error
     if jwk["kty"] == "RSA":
         if public.key_size not in _RSA_BITS:
-            raise KeysError(f"an RSA key has not {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
+            raise KeysError(f"an RSA key must have {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
         if public.public_numbers().e.bit_length() > MAXIMUM_EXPONENT_BITS:
             raise KeysError("an RSA key has an exponent that is too large")
     return key

@@ -297,7 +297,7 @@ def _public_members(jwk: Mapping[str, object]) -> dict[str, str]:
     for name in names:
         value = jwk.get(name)
         if not isinstance(value, str):
-            raise KeysError(f"a key has no text as {name!r}")
+            raise KeysError(f"the member {name!r} of a key is not a string")
         if name not in {"kty", "crv"}:
             _require_segment(value)
         members[name] = value
@@ -325,7 +325,7 @@ def _algorithms_of(jwk: Mapping[str, object], members: Mapping[str, str]) -> fro
     # RFC 7517, 4.3, 4.8 and 4.9; a registered key is stored, and sent back, with these members.
     texts = [*operations, jwk.get("x5t", ""), jwk.get("x5t#S256", "")]
     if not all(isinstance(each, str) for each in texts):
-        raise KeysError("a key has a member in key_ops, x5t or x5t#S256 that is not a text")
+        raise KeysError("a key has a member in key_ops, x5t or x5t#S256 that is not a string")
     of_type = frozenset(
         name
         for name, algorithm in FOREIGN_ALGORITHMS.items()
@@ -335,7 +335,7 @@ def _algorithms_of(jwk: Mapping[str, object], members: Mapping[str, str]) -> fro
     if alg is None:
         return of_type
     if not isinstance(alg, str) or alg not in of_type:
-        raise KeysError("a key does not fit its own alg")
+        raise KeysError("the alg of a key does not fit the key")
     return _EDWARDS_NAMES if alg in _EDWARDS_NAMES else frozenset({alg})
 
 
@@ -352,7 +352,7 @@ def _certificate_of(jwk: Mapping[str, object], key: PublicKey) -> bytes:
 def _kid_of(jwk: Mapping[str, object]) -> str:
     kid = jwk.get("kid", "")
     if not isinstance(kid, str) or len(kid) > MAXIMUM_KID_CHARACTERS:
-        raise KeysError(f"a kid is a text of at most {MAXIMUM_KID_CHARACTERS} characters")
+        raise KeysError(f"a kid is a string of at most {MAXIMUM_KID_CHARACTERS} characters")
     return kid
 
 

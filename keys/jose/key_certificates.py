@@ -38,7 +38,7 @@ def read_key_certificate(jwk: Mapping[str, object], key: PublicKey) -> bytes:
     except (ValueError, TypeError, Warning, UnsupportedAlgorithm, InvalidVersion):
         raise KeysError("a key has an x5c whose first certificate cannot be read") from None
     if certified != key:
-        raise KeysError("a key has an x5c whose first certificate is of another key")
+        raise KeysError("a key has an x5c whose first certificate belongs to another key")
     for name, digest in _DIGESTS:
         stated = jwk.get(name)
         if stated is not None and stated != encode_segment(digest(der).digest()).decode():

@@ -238,7 +238,7 @@ class Unfreeze(RingOrder):
     def plan(self, state: ObservedState) -> Plan:
         """Return the plan; OrderRefusedError if the ring is not frozen."""
         if not state.ring.frozen:
-            raise OrderRefusedError(f"{state.ring.name} is not frozen already")
+            raise OrderRefusedError(f"{state.ring.name} is not frozen")
         draft = Draft(state)
         draft.change_ring("ring.unfrozen", self.reason, frozen=False)
         schedule(draft)
@@ -321,7 +321,8 @@ class Move(RingOrder):
         earliest = earliest_succession(state, successor)
         if self.at is not None and self.at < earliest:
             raise OrderRefusedError(
-                f"invariant 1: {successor.name} can take over from {earliest:%Y-%m-%dT%H:%M:%SZ} on"
+                f"invariant 1: {successor.name} cannot take over before"
+                f" {earliest:%Y-%m-%dT%H:%M:%SZ}"
             )
         require_near(self.at or state.now, state.now, f"{successor.name} cannot take over")
         draft, begins_at = Draft(state), self.at or earliest

@@ -242,7 +242,7 @@ class Rotator:
             if self._write(plan):
                 seconds = {"written": time.monotonic() - started}
                 return Outcome(plan, written=True, seconds=seconds)
-        raise StoreUnavailable(f"others keep changing the ring {ring!r}")
+        raise StoreUnavailable(f"other processes keep changing the ring {ring!r}")
 
     def _plan(self, state: ObservedState, planner: Planner) -> Plan:
         try:

@@ -64,7 +64,7 @@ def read_options(settings: Mapping[str, Any]) -> Options:
         raise ValueError("sample_ratio: use 0 to 1")
     for key in ("endpoint", "ca_file", "service_name"):
         if not isinstance(values.get(key, ""), str):
-            raise ValueError(f"{key}: use a text")  # noqa: TRY004 - one error for every rule
+            raise ValueError(f"{key}: use a string")  # noqa: TRY004 - one error for every rule
     endpoint = values.get("endpoint", Options().endpoint)
     if not endpoint.startswith(("http://", "https://")):
         raise ValueError("endpoint: use the address of a collector, such as https://otel.example")

@@ -188,7 +188,7 @@ def _require_narrowing(where: str, values: dict[str, Any]) -> None:
 
 def _read_texts(where: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError(f"{where}: use a list of texts")
+        raise ValueError(f"{where}: use a list of strings")
     return tuple(value)
 
 

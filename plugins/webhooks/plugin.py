@@ -261,7 +261,7 @@ class Sender:
 
 
 def _pause(attempts: int, error: Exception) -> float:
-    """Return the seconds until another attempt after so many earlier ones."""
+    """Return the delay of the next attempt in seconds, by the number of earlier ones."""
     longest: float = FIRST_RETRY_SECONDS * 2 ** min(attempts, _LONGEST_EXPONENT)
     pause = min(longest, LONGEST_RETRY_SECONDS) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts
     return max(pause, min(_asked(error), LONGEST_RETRY_SECONDS))

@@ -250,7 +250,7 @@ class DeliveryQueue:
     def retry(self, receiver: str) -> int:
         """Make the dead and the waiting events of a receiver due now; return their number.
 
-        A receiver that is left alone is tried at once.
+        A receiver that was not called for a while, because it failed, is called at once.
         """
         with self._transaction() as connection:
             _end_silence(connection, receiver)
@@ -261,7 +261,7 @@ class DeliveryQueue:
             return changed.rowcount
 
     def hasten(self, receiver: str) -> None:
-        """Make the events due, before later ones, that failed and wait for another attempt.
+        """Make due, before later events, those that failed and wait for another attempt.
 
         One that another process sends at this moment may be sent twice.
         """

@@ -77,7 +77,7 @@ def list_all(call: Call) -> Reply:
 
 
 def load(call: Call) -> ChangeView:
-    """Return the change of the path."""
+    """Return the change that the path names."""
     return get_change(call.services, call.parameters["change_id"])
 
 

@@ -127,7 +127,7 @@ class NewClient(ClientChanges, frozen=True, kw_only=True):
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Enables or disables.
+    """Enables or disables a client.
 
     Attributes:
         revoke_tokens: revoke the tokens that were issued until now.

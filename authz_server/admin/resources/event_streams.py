@@ -96,7 +96,7 @@ def repeat(call: Call, server_id: str) -> Reply:
 
 
 def change(call: Call) -> Reply:
-    """Change an event stream; pending events are delivered the new way."""
+    """Change an event stream; pending events are delivered by its new settings."""
     server_id = call.parameters["resource_server"]
     return Reply(change_stream(call.services, server_id, actor=call.caller.actor, **call.given()))
 

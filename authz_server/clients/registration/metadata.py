@@ -106,7 +106,7 @@ def read_metadata(document: Mapping[str, Any]) -> ClientMetadata:
         raise invalid_metadata("response_types", "there is no authorization endpoint")
     method = given.get("token_endpoint_auth_method", DEFAULT_METHOD)
     if not isinstance(method, str):
-        raise invalid_metadata("token_endpoint_auth_method", "not a text")
+        raise invalid_metadata("token_endpoint_auth_method", "not a string")
     properties: dict[str, Any] = {name: given.get(name) for name in REGISTRABLE}
     _require_keys(method, given)
     return ClientMetadata(
@@ -146,7 +146,7 @@ def _read_grant_types(values: object) -> tuple[str, ...] | None:
     if values is None:
         return None
     if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
-        raise invalid_metadata("grant_types", "not a list of texts")
+        raise invalid_metadata("grant_types", "not a list of strings")
     return tuple(dict.fromkeys(values))
 
 

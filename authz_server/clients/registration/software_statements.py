@@ -120,7 +120,7 @@ class SoftwareStatements:
 
 def _parse(text: object) -> tuple[ForeignToken, dict[str, Any]]:
     if not isinstance(text, str):
-        raise _invalid("not a text")
+        raise _invalid("not a string")
     try:
         token = parse_foreign(text, MAXIMUM_STATEMENT_BYTES)
         return token, parse_json_object(token.payload)

@@ -126,9 +126,9 @@ def _items(path: str, value: object, name: str) -> Iterator[tuple[str, object]]:
     elif isinstance(value, str):
         _require_storable(value, path, name)
     elif (isinstance(value, date) and not isinstance(value, datetime)) or isinstance(value, time):
-        raise InvalidChangeError(f"{name}: {path}: use a time with its zone or a text")
+        raise InvalidChangeError(f"{name}: {path}: use a time with its zone or a string")
     elif isinstance(value, datetime) and ".properties." in path:
-        raise InvalidChangeError(f"{name}: {path}: write the time as a text")
+        raise InvalidChangeError(f"{name}: {path}: write the time as a string")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidChangeError(f"{name}: {path}: use a finite number")
 

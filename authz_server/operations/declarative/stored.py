@@ -35,7 +35,7 @@ CLIENT_FIELDS = tuple(each for each in DeclaredClient.__struct_fields__ if each 
 
 
 def normal(value: Any) -> Any:  # noqa: ANN401 - any field
-    """Return a value to compare and write: a list of texts sorted, each once."""
+    """Return a value to compare and write: a list of strings sorted, each once."""
     if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
         return sorted(set(value))
     return value

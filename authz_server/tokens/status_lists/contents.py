@@ -86,7 +86,7 @@ def _is_owned(found: Standing, server_id: str) -> bool:
 
 
 def _find_revoked_origins(session: Session, origins: Iterable[str]) -> set[str]:
-    """Return the ids of the revoked ones among tokens that others were exchanged from."""
+    """Return the ids of the revoked tokens among those that others were exchanged from."""
     ids = list({token.jti for each in origins for token in _decode_origins(each)})
     revoked: set[str] = set()
     for start in range(0, len(ids), _CHUNK):

@@ -114,7 +114,7 @@ class VaultClient:
                 self._raise_alarm(subject)
             raise BackendDenied(
                 f"the Vault {self.name!r} denies {subject}: "
-                "the token is alive, its policy does not permit this"
+                "the token is valid, but its policy does not permit this"
             )
         return reply
 

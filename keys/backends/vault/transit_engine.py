@@ -187,7 +187,7 @@ def _read_item(
         return ItemError(str(item["error"]))
     _, version, encoded = item["signature"].split(":", 2)
     if version != f"v{ref}":
-        raise BackendBroken(f"version {ref} was to sign, {version} did")
+        raise BackendBroken(f"{version} signed instead of version {ref}")
     if ALGORITHMS[alg].kty == "EC":
         signature = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     else:

@@ -296,9 +296,9 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path, content, problem):
         ),
         (
             "[audit]\ndestination = 2026-01-01",
-            "audit.destination: must be a text in quotes, not a date",
+            "audit.destination: must be a string in quotes, not a date",
         ),
-        ("[database]\nurl = 07:32:00", "database.url: must be a text in quotes, not a time"),
+        ("[database]\nurl = 07:32:00", "database.url: must be a string in quotes, not a time"),
     ],
 )
 def test_values_that_cannot_be_read_are_named(tmp_path, more, key):

@@ -23,7 +23,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Let the record have 300 characters.
 
-    Changes that wait have failed if the release before cannot carry them out.
+    A pending change that the previous release cannot carry out fails.
     """
     op.execute(
         "UPDATE pending_change SET state = 'failed', secret_record = NULL, decided_by = 'server',"
