@@ -12,7 +12,7 @@ from authz_server.admin.console.acts import ACTS, Act, Field, Values, write_role
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.diffs import changes_of, differences
 from authz_server.admin.console.rendering import link
-from authz_server.admin.console.views import View
+from authz_server.admin.console.views import View, redirection
 from authz_server.admin.problems import Problem
 
 _CHANGED_MEANWHILE = "precondition-failed"
@@ -98,7 +98,7 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
     # A repeated request is answered without what the act will answer.
     answer = (done.body["answer"] or {}) if waits else done.body
     if waits and not _secret_of(answer):
-        return view.redirect(link("/changes", done="waits"))
+        return redirection(link("/changes", done="waits"))
     if act.is_shown:
         back = act.back(_of_created(values, answer))
         return view.page(
@@ -114,7 +114,7 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
             secret=_secret_of(answer),
         )
     back = act.back(values)
-    return view.redirect(f"{back}{'&' if '?' in back else '?'}done={act.name}")
+    return redirection(f"{back}{'&' if '?' in back else '?'}done={act.name}")
 
 
 def _send(view: View, act: Act, values: Values, tag: str | None, *, dry_run: bool) -> Performed:

@@ -36,9 +36,6 @@ class Field:
     member: str = ""
 
 
-REASON = Field(name="reason", required=True)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """One act.

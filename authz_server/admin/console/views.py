@@ -134,10 +134,6 @@ class View:
         held = [limits for limits in found if limits is not None]
         return bool(held) and not (screen == "operators" and all(held))
 
-    def redirect(self, path: str) -> Response:
-        """Return a redirection to a page of the console, by GET."""
-        return redirection(path)
-
     def log_in_again(self, refusal: RefusedError, path: str) -> None:
         """Send the operator to log in again if the API asked for that.
 

@@ -10,7 +10,7 @@ from authz_server.admin.api import Performed
 from authz_server.admin.console.desk import RefusedError
 from authz_server.admin.console.diffs import change_of
 from authz_server.admin.console.rendering import link
-from authz_server.admin.console.views import SECURITY_HEADERS, View
+from authz_server.admin.console.views import SECURITY_HEADERS, View, redirection
 from authz_server.admin.problems import Problem
 from authz_server.operations.declarative.limits import READS, WRITES
 
@@ -140,7 +140,7 @@ def _apply(view: View, files: Sequence[File]) -> Response:
     # A repeated request is answered without what the application will answer.
     answer = (done.body["answer"] or {}) if waits else done.body
     if waits and not answer.get("secrets"):
-        return view.redirect(link("/changes", done="waits"))
+        return redirection(link("/changes", done="waits"))
     return view.page(
         "applied.html",
         answer=answer,
