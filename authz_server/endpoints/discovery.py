@@ -37,6 +37,7 @@ _TAKES_CERTIFICATES = (
     "introspection_endpoint",
     "introspection_batch_endpoint",
     "revocation_endpoint",
+    "security_event_endpoint",
 )
 
 

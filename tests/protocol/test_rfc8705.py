@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from authz_server.endpoints import refusals
+from authz_server.operations.event_streams import set_stream
 from support.client_certificates import ClientAuthority, header_value, self_signed
 from support.mtls import (
     AUTHORITY,
@@ -29,6 +30,7 @@ from support.mtls import (
     subject,
 )
 from support.openbao_authority import CertificateAuthority
+from support.parties import ACTOR
 from support.protocol import ENDPOINTS, facts, require_refusal
 from support.scripted_server import ScriptedServer, answer_with
 from support.settings_file import ISSUER
@@ -212,6 +214,22 @@ def test_a_resource_server_introspects_with_its_certificate(mtls):
     require_refusal(ask(mtls, "introspect", "registry", SELF), 401, "invalid_client")
 
 
+def test_a_resource_server_polls_its_events_with_its_certificate(mtls):
+    """RFC 8705, 5: the poll of RFC 8936 has an alias, because a certificate authenticates there."""
+    metadata = mtls.get("/.well-known/oauth-authorization-server").json
+    alias = metadata["mtls_endpoint_aliases"]["security_event_endpoint"]
+    assert alias == metadata["security_event_endpoint"].replace(ISSUER, MTLS)
+    properties = {"jwks": {"keys": [SELF.jwk()]}}
+    mtls.parties.make_resource_server("poller", METHODS[1], properties=properties)
+    set_stream(mtls.services, "poller", delivery="poll", actor=ACTOR)
+    poll = {"client_id": "poller", "returnImmediately": True}
+    path = alias.removeprefix(MTLS)
+    answer = mtls.send("POST", path, json=poll, headers=header_value("nginx", SELF.der))
+    assert answer.json == {"sets": {}, "moreAvailable": False}
+    other = mtls.send("POST", path, json=poll, headers=header_value("nginx", PAYER.der))
+    require_refusal(other, 401, "invalid_client")
+
+
 def test_the_metadata_names_methods_binding_and_aliases(mtls):
     """RFC 8705, 3.3 and 5; Case L135."""
     metadata = mtls.get("/.well-known/oauth-authorization-server").json
@@ -225,6 +243,7 @@ def test_the_metadata_names_methods_binding_and_aliases(mtls):
         "introspection_batch_endpoint",
         "introspection_endpoint",
         "revocation_endpoint",
+        "security_event_endpoint",
     }
     for name, url in aliases.items():
         assert url == metadata[name].replace(ISSUER, MTLS)
