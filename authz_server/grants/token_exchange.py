@@ -92,7 +92,8 @@ class TokenExchangeGrant(TokenGrant):
                 token, token_type, accepts_issuers=name == "subject_token"
             )
         except OAuthError as error:
-            error.detail = f"{name}: {error.detail}"
+            # Behind the name and a colon, logs and records have no text: it could be the token.
+            error.detail = f"{error.detail} ({name})"
             raise
 
     async def _read_actor(self, form: Mapping[str, str]) -> VerifiedToken | None:
@@ -111,19 +112,19 @@ class TokenExchangeGrant(TokenGrant):
         actor: VerifiedToken | None,
     ) -> None:
         if not policy.permits_subject(subject.subject, subject.issuer_name):
-            raise refusal(f"subject_token: {subject.subject} is not permitted")
+            raise refusal(f"{subject.subject} is not permitted as subject_token")
         if actor is not None:
             if actor.subject != client.id and actor.subject not in policy.actors:
-                raise refusal(f"actor_token: {actor.subject} is not permitted")
+                raise refusal(f"{actor.subject} is not permitted as actor_token")
             if actor.actor is not None:
-                raise refusal("actor_token: it has an actor of its own")
+                raise refusal("actor_token has an actor of its own")
         elif policy.impersonation and subject.issuer_name and self._is_own(subject.actor):
             # It would be the present actor of a token of this server (RFC 8693, 4.1).
-            raise refusal("subject_token: its actor is a party of this server")
+            raise refusal("the actor of subject_token is a party of this server")
         if subject.may_act is not None:
             acting = client.id if actor is None else actor.subject
             if not _is_party(subject.may_act, acting, self.issuer):
-                raise refusal(f"subject_token: may_act does not name {acting}")
+                raise refusal(f"may_act of subject_token does not name {acting}")
 
     def _is_own(self, actor: Mapping[str, Any] | None) -> bool:
         """Return whether the ``act`` of another issuer names a party of this server."""
@@ -273,7 +274,7 @@ def _make_act(
     if subject.actor is not None:
         act["act"] = subject.actor
     if _depth_of(act) > MAXIMUM_ACTORS:
-        raise refusal(f"subject_token: it has {MAXIMUM_ACTORS} actors already")
+        raise refusal(f"subject_token has {MAXIMUM_ACTORS} actors already")
     return act
 
 
@@ -295,7 +296,7 @@ def _join_origins(subject: VerifiedToken, actor: VerifiedToken | None) -> tuple[
         ),
     )
     if len(origins) > MAXIMUM_ORIGINS:
-        raise refusal(f"subject_token: it was exchanged {MAXIMUM_ORIGINS} times already")
+        raise refusal(f"subject_token was exchanged {MAXIMUM_ORIGINS} times already")
     return origins
 
 

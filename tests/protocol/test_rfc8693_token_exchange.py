@@ -80,6 +80,28 @@ def test_the_records_name_both_parties_and_both_clients(protocol: Protocol, gate
     assert mine[1]["grant_type"] == GRANT_TYPE
 
 
+def test_the_record_of_a_refusal_names_the_token_and_the_reason(protocol: Protocol, subject):
+    """Nothing of the reason is taken for a secret, and no part of a token is recorded."""
+    token, actor = protocol.new_token(subject), protocol.new_token(protocol.demo.basic)
+    gateway, none = new_gateway(protocol), new_gateway(protocol, subjects=[])
+    ended = protocol.new_token(subject)
+    assert protocol.ask("revoke", subject, token=ended).status_code == 200
+    acting = {"actor_token": actor, "actor_token_type": ACCESS_TOKEN}
+    for client, presented, fields, detail in (
+        (none, token, {}, f"{subject.id} is not permitted as subject_token"),
+        (gateway, token, acting, "client-basic is not permitted as actor_token"),
+        (gateway, ended, {}, "it is revoked (subject_token)"),
+        (gateway, "x", {}, "it is not a valid token of this server (subject_token)"),
+        (gateway, token, acting | {"actor_token": "x"}, "token of this server (actor_token)"),
+        (gateway, "x", {"subject_token_type": JWT}, "(subject_token)"),
+    ):
+        exchange(protocol, client, presented, **fields)
+        record = json.loads(protocol.audit_trail().splitlines()[-1])
+        assert record["reason"] == "exchanged_token_refused"
+        assert record["detail"].endswith(detail)
+        assert "redacted" not in record["detail"]
+
+
 def test_impersonation_is_a_right_of_its_own(protocol: Protocol, subject):
     impersonator = new_gateway(protocol, impersonation=True)
     answer = exchange(protocol, impersonator, protocol.new_token(subject))
