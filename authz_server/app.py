@@ -57,7 +57,7 @@ from authz_server.endpoints.routes import (
 )
 from authz_server.endpoints.status_lists import StatusListEndpoint, add_status_list_routes
 from authz_server.endpoints.token import TokenEndpoint
-from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, has_odd_path, read_request
+from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, read_path, read_request
 from authz_server.key_rings.vaults import vault_accesses
 from authz_server.metrics.files import open_recorder
 from authz_server.metrics.source import KnownBackends, MetricsSource
@@ -106,9 +106,9 @@ class Application(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI request."""
-        if has_odd_path(environ):
-            environ = environ | {"PATH_INFO": NOWHERE}
-        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        sent, method, path = environ, environ["REQUEST_METHOD"], read_path(environ)
+        if path != environ.get("PATH_INFO"):
+            environ = environ | {"PATH_INFO": path}
         by_path = method == "POST"
         endpoint = self.direct.get(path) if by_path else self.resources.find(method, path)
         if endpoint is None:
@@ -116,7 +116,7 @@ class Application(Flask):
         limit = max(self.maximum_body_bytes, endpoint.maximum_body_bytes)
         request = read_request(environ, limit)
         answer = run(endpoint.respond(request))
-        environ[CLIENT_ID] = request.client_id
+        sent[CLIENT_ID] = request.client_id
         return answer(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from functools import lru_cache
 from wsgiref.types import WSGIEnvironment
 
 from authz_server.endpoints.request import Request
@@ -19,6 +20,8 @@ CLIENT_ID = "authz_server.client_id"
 #: Where the certificate that the peer has shown to this server's own TLS stands, in DER.
 PEER_CERTIFICATE = "authz_server.peer_certificate"
 
+# RFC 9112, 3.2: a name or an address, with an optional port.
+_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
@@ -61,24 +64,42 @@ def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
     """
     request = read_head(environ)
     try:
+        _require_host(environ)
         request.body = _read_body(environ, maximum_body_bytes)
     except OAuthError as fault:
         request.fault = fault
     return request
 
 
+@lru_cache(64)
+def is_host(text: str) -> bool:
+    """Return whether ``text`` is a valid ``Host`` (RFC 9112, 3.2)."""
+    return _HOST.fullmatch(text) is not None
+
+
+def read_path(environ: WSGIEnvironment) -> str:
+    """Return the path of a request; :data:`NOWHERE` for one that no route can have."""
+    if has_odd_path(environ):
+        return NOWHERE
+    path: str = environ.get("PATH_INFO", "")
+    if not path.startswith("/"):
+        # uWSGI leaves an absolute target as it is.
+        path = _ORIGIN.sub("", path, count=1)
+    return path if path.startswith("/") else NOWHERE
+
+
 def has_odd_path(environ: WSGIEnvironment) -> bool:
     """Return whether the path, as sent, has percent-encoding, doubled slashes or dot segments.
 
-    No route needs them, and a filtering proxy in front may interpret such a path differently. Some
-    servers resolve them in ``PATH_INFO``.
+    No route needs them, nor a fragment, and a filtering proxy in front may interpret such a path
+    differently. Some servers resolve them in ``PATH_INFO``.
     """
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ.get("PATH_INFO", "")
     path = target.partition("?")[0]
     if not path.startswith("/"):
         path = _ORIGIN.sub("", path, count=1)
     whole = f"{path}/"
-    return "%" in path or "//" in path or "/./" in whole or "/../" in whole
+    return any(each in whole for each in ("%", "#", "//", "/./", "/../"))
 
 
 def read_host(environ: WSGIEnvironment) -> str:
@@ -92,9 +113,16 @@ def read_host(environ: WSGIEnvironment) -> str:
     return host.lower()
 
 
+def _require_host(environ: WSGIEnvironment) -> None:
+    """Raise OAuthError for a host that is malformed, or missing in HTTP/1.1 (RFC 9112, 3.2)."""
+    host = environ.get("HTTP_HOST")
+    if not (environ.get("SERVER_PROTOCOL") != "HTTP/1.1" if host is None else is_host(host)):
+        raise OAuthError("host_malformed")
+
+
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     declared = environ.get("CONTENT_LENGTH") or ""
-    is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+    is_chunked = _is_chunked(environ)
     if declared and is_chunked:
         raise OAuthError("message_malformed", "a length and a transfer coding")
     if not declared and not is_chunked:
@@ -118,6 +146,19 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     if len(body) > limit:
         raise OAuthError("body_too_large")
     return body
+
+
+def _is_chunked(environ: WSGIEnvironment) -> bool:
+    """Return whether the body is chunked; raise OAuthError if another server may read it otherwise.
+
+    Some servers pass a body with further codings, and a chunked one in HTTP/1.0.
+    """
+    coding: str | None = environ.get("HTTP_TRANSFER_ENCODING")
+    if coding is None:
+        return False
+    if coding.strip(" \t").lower() != "chunked" or environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        raise OAuthError("message_malformed", "transfer coding")
+    return True
 
 
 def _read_input(environ: WSGIEnvironment, size: int) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from authz_server.app import bare_application
 from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
-from authz_server.endpoints.wsgi import has_odd_path, read_host, read_request
+from authz_server.endpoints.wsgi import NOWHERE, has_odd_path, read_host, read_path, read_request
 
 LIMIT = 2_048
 
@@ -129,6 +129,8 @@ def test_a_body_that_breaks_off_is_refused_and_the_reason_logged(error, caplog):
         ("/oauth2/token", "/oauth2/token/.", True),
         ("/oauth2", "/oauth2/token/..?a=1", True),
         ("/oauth2/token.", "/oauth2/token.", False),
+        ("/oauth2/token", "/oauth2/token#x", True),
+        ("/oauth2/token", "/oauth2/token?a#x", False),
         ("/oauth2/token", "http://authz.example/oauth2/token", False),
         ("/oauth2/token", "http://authz.example//oauth2/token", True),
         ("/.well-known/jwks.json", "/.well-known/jwks.json", False),
@@ -140,6 +142,63 @@ def test_a_body_that_breaks_off_is_refused_and_the_reason_logged(error, caplog):
 def test_a_path_that_a_proxy_may_read_otherwise_is_odd(name, path, target, odd):
     """Case I103"""
     assert has_odd_path({"PATH_INFO": path, name: target}) == odd
+
+
+@pytest.mark.parametrize(
+    ("path", "read"),
+    [
+        ("/oauth2/token", "/oauth2/token"),
+        ("http://authz.example/oauth2/token", "/oauth2/token"),
+        ("HTTPS://authz.example:8443/oauth2/token", "/oauth2/token"),
+        ("http://authz.example", NOWHERE),
+        ("oauth2/token", NOWHERE),
+        ("*", NOWHERE),
+        ("", NOWHERE),
+    ],
+)
+def test_an_absolute_target_in_the_path_is_taken_for_its_path(path, read):
+    """RFC 9112, 3.2.2. uWSGI passes what it was sent. Case I103."""
+    assert read_path({"PATH_INFO": path, "REQUEST_URI": path}) == read
+
+
+@pytest.mark.parametrize(
+    ("protocol", "host", "is_sound"),
+    [
+        ("HTTP/1.1", "authz.example", True),
+        ("HTTP/1.1", "[2001:db8::1]:443", True),
+        ("HTTP/1.0", None, True),
+        ("HTTP/1.1", None, False),
+        ("HTTP/1.0", "a/b", False),
+        *(("HTTP/1.1", host, False) for host in ("", "a@b", "a, a", "a b", "a:x", "::1", "[::1")),
+    ],
+)
+def test_a_host_is_required_as_serve_requires_it(protocol, host, is_sound):
+    """Case I103"""
+    environ = environ_of(b"a=1", SERVER_PROTOCOL=protocol)
+    if host is not None:
+        environ["HTTP_HOST"] = host
+    fault = read(environ).fault
+    assert fault is None if is_sound else fault.reason == "host_malformed"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "coding", "is_sound"),
+    [
+        ("HTTP/1.1", "chunked", True),
+        ("HTTP/1.1", " Chunked\t", True),
+        ("HTTP/1.0", "chunked", False),
+        *(
+            ("HTTP/1.1", coding, False)
+            for coding in ("", "x", "identity", "gzip, chunked", "chunked, chunked", "\x0bchunked")
+        ),
+    ],
+)
+def test_no_other_transfer_coding_than_chunked_is_read(protocol, coding, is_sound):
+    """Some servers pass them on. Case I100."""
+    further = {"wsgi.input_terminated": True, "HTTP_HOST": "a", "SERVER_PROTOCOL": protocol}
+    environ = environ_of(b"a=1", CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING=coding, **further)
+    request = read(environ)
+    assert (request.body, request.fault is None) == (b"a=1" if is_sound else b"", is_sound)
 
 
 @pytest.mark.parametrize(
