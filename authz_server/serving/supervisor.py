@@ -138,7 +138,7 @@ class Supervisor:
         """Return the failures that leave the workers able to serve."""
         workers = [slot.worker for slot in self._current.slots if slot.worker is not None]
         found = [each for worker in workers for each in worker.latest.degraded]
-        if any(slot.role == "admin" and not _serves(slot) for slot in self._current.slots):
+        if any(slot.role == "admin" and not slot.serves() for slot in self._current.slots):
             found.append("admin: its worker does not serve")
         return list(dict.fromkeys(found))
 
@@ -202,6 +202,8 @@ class Supervisor:
             table=slot.table,
             place=slot.place,
             tls=generation.tls[slot.role],
+            # Until the new settings are in force, requests are answered by the earlier ones.
+            waits=generation is self._next,
         )
         try:
             process = start_worker(order, self._own_descriptors(slot, report_read))
@@ -288,8 +290,10 @@ class Supervisor:
             return
         if any(slot.deaths for slot in following.slots):
             self._abandon_reload("a worker exited with them")
-        elif all(_serves(slot) for slot in following.slots):
+        elif all(slot.serves() for slot in following.slots):
             before, self._current, self._next = self._current, following, None
+            for worker in filter(None, (slot.worker for slot in following.slots)):
+                worker.let_accept()
             self._retire(before)
             changed(following.settings)
             logger.info("the new settings are in force")
@@ -392,8 +396,3 @@ def pause_after(deaths: int) -> float:
 def _make_slots(settings: Settings) -> list[Slot]:
     tables = [(*each, make_table(each[1].workers)) for each in settings.listeners().items()]
     return [Slot(role, n, table) for role, server, table in tables for n in range(server.workers)]
-
-
-def _serves(slot: Slot) -> bool:
-    worker = slot.worker
-    return worker is not None and worker.reported_at > 0 and not worker.latest.failed

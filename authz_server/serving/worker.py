@@ -1,8 +1,9 @@
 """A worker process: the application on an event loop, until the main process stops it.
 
 The main process forks it, or runs ``python -m authz_server.serving.worker NUMBER`` with the
-descriptor of a file that has its order. Standard input is a pipe. If it closes, the main process is
-gone, and the worker exits to release the port.
+descriptor of a file that has its order. Standard input is a pipe. A byte lets a worker that waits
+accept connections. If the pipe closes, the main process is gone, and the worker exits to release
+the port.
 """
 
 import asyncio
@@ -83,6 +84,7 @@ class Order:
         table: the descriptor of the table of connections that its workers share.
         place: its entry in the table.
         tls: the files of the listener's TLS; None: plain HTTP.
+        waits: whether it accepts no connection before the main process lets it.
     """
 
     settings: Settings
@@ -93,6 +95,7 @@ class Order:
     table: int
     place: int
     tls: TlsFiles | None = None
+    waits: bool = False
 
     @property
     def server(self) -> ServerSettings:
@@ -163,11 +166,19 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     front, lanes = build_front(loop, app, services, settings, shares)
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(STANDARD_INPUT, stop.set)
     listeners = [socket.socket(fileno=descriptor) for descriptor in order.listeners]
     for listener in listeners:
         listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
-    front.listen(listeners, tls)
+
+    def read_input() -> None:
+        if not os.read(STANDARD_INPUT, 1):
+            stop.set()
+        elif not stop.is_set():
+            front.listen(listeners, tls)
+
+    loop.add_reader(STANDARD_INPUT, read_input)
+    if not order.waits:
+        front.listen(listeners, tls)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTOR_THRESHOLD, 50, 100)

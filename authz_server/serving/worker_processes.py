@@ -138,6 +138,14 @@ class Worker:
             with suppress(msgspec.MsgspecError):
                 self.latest = read_report(lines[-1])
 
+    def let_accept(self) -> None:
+        """Let a worker that waits accept connections."""
+        if self.process.stdin is not None:
+            # It may have ended; then another one starts.
+            with suppress(OSError):
+                self.process.stdin.write(b"\n")
+                self.process.stdin.flush()
+
     def is_silent(self, now: float) -> bool:
         """Return whether it has served and sends no more reports; ``now``: the monotonic clock."""
         return bool(self.reported_at) and now - self.reported_at > SILENCE_SECONDS
@@ -172,6 +180,11 @@ class Slot:
     worker: Worker | None = None
     deaths: int = 0
     start_at: float = 0.0
+
+    def serves(self) -> bool:
+        """Return whether its worker reports that it can serve."""
+        worker = self.worker
+        return worker is not None and worker.reported_at > 0 and not worker.latest.failed
 
 
 def start_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:

@@ -188,6 +188,26 @@ def test_a_file_that_is_no_settings_file_leaves_the_earlier_settings_in_force(ed
     edge.server.settings_path.write_text(text)
 
 
+@pytest.mark.usefixtures("kept")
+def test_workers_that_cannot_serve_with_changed_settings_answer_no_request(edge: ServerFixture):
+    """A database that does not answer shows only once the workers have started. Case J117."""
+    before, used = edge.server.log(), edge.server.overrides
+    nowhere = f"postgresql://nobody@127.0.0.1:{reserve_port()}/nowhere"
+    with steady_load(edge) as load, steady_load(edge, "introspect", clients=1) as other:
+        edge.server.change_settings(database={"url": nowhere})
+        # The new worker asks the database, and asks again.
+        await_again(edge, "times in a row", before)
+        time.sleep(2)
+        edge.server.overrides = used
+        edge.server.change_settings()
+        await_again(edge, REFUSED, before)
+        await_again(edge, IN_FORCE, before)
+    load.require_all_served()
+    other.require_all_served()
+    assert edge.server.is_ready()
+    assert edge.token_is_active()
+
+
 def test_settings_that_change_again_and_again_end_with_the_last(edge: ServerFixture):
     """Case J117."""
     with steady_load(edge) as load:
