@@ -22,6 +22,7 @@ PEER_CERTIFICATE = "authz_server.peer_certificate"
 
 # RFC 9112, 3.2: a name or an address, with an optional port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ODD = re.compile(r"[%#]|//|/\.\.?(?:/|\Z)")
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
@@ -98,8 +99,7 @@ def has_odd_path(environ: WSGIEnvironment) -> bool:
     path = target.partition("?")[0]
     if not path.startswith("/"):
         path = _ORIGIN.sub("", path, count=1)
-    whole = f"{path}/"
-    return any(each in whole for each in ("%", "#", "//", "/./", "/../"))
+    return _ODD.search(path) is not None
 
 
 def read_host(environ: WSGIEnvironment) -> str:
