@@ -44,9 +44,16 @@ _ACCESS_OPTIONS = {
     "client-id": ("ID", "The client that obtains access tokens for --server."),
     "client-secret-file": ("FILE", "The secret of this client; - reads it from standard input."),
     "private-key-file": ("FILE", "The private key of this client in PEM, for private_key_jwt."),
+    "certificate-file": (
+        "FILE",
+        "The certificate of this client in PEM, for TLS; the private key may be in the same file.",
+    ),
+    "certificate-key-file": ("FILE", "The private key of this certificate in PEM."),
     "scope": ("TEXT", "The scopes to ask for, instead of those that the command needs."),
     "issuer": ("URL", "The issuer at whose token endpoint this client obtains them."),
 }
+#: Those whose files the TLS library reads by itself: not from standard input.
+_TLS_OPTIONS = frozenset({"ca-file", "certificate-file", "certificate-key-file"})
 
 
 class Operations(Protocol):
@@ -272,7 +279,7 @@ def access_options() -> list[click.Option]:
         click.Option(
             [f"--{name}"],
             metavar=metavar,
-            type=click.Path(path_type=Path) if name == "ca-file" else str,
+            type=click.Path(path_type=Path) if name in _TLS_OPTIONS else str,
             envvar=f"AUTHZ_SERVER_{name.upper().replace('-', '_')}",
             show_envvar=True,
             expose_value=False,

@@ -2,12 +2,11 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from authz_server.cli.plain_text import shown
-from authz_server.cli.remote.connection import Connection, RemoteError, Response
+from authz_server.cli.remote.connection import Connection, RemoteError, Response, Trust
 from authz_server.cli.remote.signing import ProofKey, SigningClient
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_json_object
@@ -25,10 +24,11 @@ class ClientCredentials:
     Args:
         issuer: the issuer of the server.
         client_id: the client.
-        secret: its secret; empty if it has a key.
-        key_pem: its private key, which signs assertions (RFC 7523, 2.2); None if it has a secret.
+        secret: its secret; None if it has a key or a certificate.
+        key_pem: its private key, which signs assertions (RFC 7523, 2.2); None if it has none.
+            Without both, the certificate of the connection authenticates it (RFC 8705, 2).
         scope: the scopes to ask for; empty: those that the command needs.
-        ca_file: certificates to trust instead of the system's.
+        trust: the certificates of connections.
 
     Raises:
         RemoteError: the key cannot be read.
@@ -39,16 +39,16 @@ class ClientCredentials:
         issuer: str,
         client_id: str,
         *,
-        secret: str = "",
+        secret: str | None = None,
         key_pem: bytes | None = None,
         scope: str = "",
-        ca_file: Path | None = None,
+        trust: Trust,
     ) -> None:
         self._issuer = issuer
         self._client_id = client_id
         self._secret = secret
         self._key = None if key_pem is None else SigningClient(key_pem)
-        self._ca_file = ca_file
+        self._trust = trust
         self._metadata: Mapping[str, Any] = {}
         self._proofs: ProofKey | None = None
         self._permissions = set(scope.split())
@@ -81,8 +81,8 @@ class ClientCredentials:
             self._metadata = self._discover()
             if self._metadata.get("dpop_signing_alg_values_supported"):
                 self._proofs = ProofKey()
-        url = str(self._metadata["token_endpoint"])
-        endpoint = Connection(url, "token_endpoint", self._ca_file)
+        url = self._token_endpoint()
+        endpoint = Connection(url, "token_endpoint", self._trust)
         response = self._ask(endpoint)
         if self.wants_repetition(response):
             response = self._ask(endpoint)
@@ -98,6 +98,15 @@ class ClientCredentials:
         if kind.lower() == "bearer":
             self._proofs = None
         return token
+
+    def _token_endpoint(self) -> str:
+        """Return the URL of the token endpoint, with a certificate that of RFC 8705, 5."""
+        found = self._metadata["token_endpoint"]
+        if self._trust.certificate_file is not None:
+            aliases = self._metadata.get("mtls_endpoint_aliases")
+            if isinstance(aliases, Mapping):
+                found = aliases.get("token_endpoint", found)
+        return str(found)
 
     def _ask(self, endpoint: Connection) -> Response:
         headers, form = self._authentication()
@@ -117,6 +126,8 @@ class ClientCredentials:
             supported = self._metadata.get("token_endpoint_auth_signing_alg_values_supported", ())
             assertion = self._key.assert_identity(self._client_id, self._issuer, supported)
             return headers, {**form, **assertion}
+        if self._secret is None:
+            return headers, {**form, "client_id": self._client_id}
         # RFC 6749, 2.3.1: both parts are form-encoded first.
         pair = f"{quote_plus(self._client_id)}:{quote_plus(self._secret)}"
         headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
@@ -125,7 +136,9 @@ class ClientCredentials:
     def _discover(self) -> Mapping[str, Any]:
         """Return the metadata of the issuer (RFC 8414, 3)."""
         parts = urlsplit(self._issuer)
-        origin = Connection(f"{parts.scheme}://{parts.netloc}", "--issuer", self._ca_file)
+        # Those who read metadata show no certificate.
+        trust = self._trust.without_certificate()
+        origin = Connection(f"{parts.scheme}://{parts.netloc}", "--issuer", trust)
         target = f"{_WELL_KNOWN}{parts.path.rstrip('/')}"
         response = origin.send("GET", target, {"Accept": "application/json"})
         members = _members(response)

@@ -6,6 +6,7 @@ that the operator named and to no other.
 
 import ssl
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
 from pathlib import Path
@@ -72,6 +73,46 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """The certificates of connections.
+
+    Attributes:
+        ca_file: certificates to trust instead of the system's; None: those of the system.
+        certificate_file: the client's own certificate; None: it has none.
+        key_file: its private key; None: it is in the same file.
+    """
+
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    def without_certificate(self) -> "Trust":
+        """Return the same without the client's own certificate."""
+        return Trust(ca_file=self.ca_file)
+
+    def make_context(self) -> ssl.SSLContext:
+        """Return the context of connections.
+
+        Raises:
+            RemoteError: a file cannot be used.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise RemoteError(f"--ca-file: {self.ca_file} has no certificates.") from error
+        if self.certificate_file is not None:
+            try:
+                # Without a password OpenSSL would ask at the terminal for that of a key.
+                context.load_cert_chain(self.certificate_file, self.key_file, password="")
+            except OSError as error:
+                raise RemoteError(
+                    f"--certificate-file: {self.certificate_file} has no certificate in PEM, or its"
+                    " private key is not there without a password."
+                ) from error
+        return context
+
+
 class Connection:
     """Sends requests to one server, each on a connection of its own.
 
@@ -80,21 +121,20 @@ class Connection:
     Args:
         url: the base URL: https, or http on loopback.
         name: its name in the messages of errors.
-        ca_file: certificates to trust instead of the system's; None: those of the system.
+        trust: the certificates.
 
     Raises:
-        RemoteError: the URL or the file cannot be used.
+        RemoteError: the URL or a file cannot be used.
     """
 
-    def __init__(self, url: str, name: str, ca_file: Path | None) -> None:
+    def __init__(self, url: str, name: str, trust: Trust) -> None:
         self._place = read_url(url, name)
         self.url = url.rstrip("/")
         self._context = None
         if self._place.scheme == "https":
-            try:
-                self._context = ssl.create_default_context(cafile=ca_file)
-            except OSError as error:
-                raise RemoteError(f"--ca-file: {ca_file} has no certificates.") from error
+            self._context = trust.make_context()
+        elif trust.certificate_file is not None:
+            raise RemoteError(f"{name}: {url} is not https, which a certificate needs.")
 
     def send(
         self, method: str, target: str, headers: dict[str, str], body: bytes | None = None

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from authz_server.cli.remote.api import AdminApi
-from authz_server.cli.remote.connection import Connection, RemoteError
+from authz_server.cli.remote.connection import Connection, RemoteError, Trust
 from authz_server.cli.remote.credentials import Credentials, GivenToken
 from authz_server.cli.remote.table import find_remote
 from authz_server.operations.private_files import without_line_break
@@ -63,12 +63,18 @@ def open_remote_operations(server: str, access: Mapping[str, Any]) -> RemoteOper
         RemoteError: a value cannot be used.
         OSError: a file cannot be read.
     """
-    ca_file: Path | None = access.get("ca_file")
-    connection = Connection(server, "--server", ca_file)
-    return RemoteOperations(AdminApi(connection, _credentials(access, ca_file)))
+    trust = Trust(
+        ca_file=access.get("ca_file"),
+        certificate_file=access.get("certificate_file"),
+        key_file=access.get("certificate_key_file"),
+    )
+    if trust.key_file is not None and trust.certificate_file is None:
+        raise click.UsageError("--certificate-key-file belongs to --certificate-file.")
+    connection = Connection(server, "--server", trust)
+    return RemoteOperations(AdminApi(connection, _credentials(access, trust)))
 
 
-def _credentials(access: Mapping[str, Any], ca_file: Path | None) -> Credentials:
+def _credentials(access: Mapping[str, Any], trust: Trust) -> Credentials:
     token, token_file = os.environ.get(TOKEN_VARIABLE, ""), access.get("token_file")
     client_id = access.get("client_id")
     ways = [each for each in (token, token_file, client_id) if each]
@@ -81,17 +87,22 @@ def _credentials(access: Mapping[str, Any], ca_file: Path | None) -> Credentials
         return GivenToken(_text(_read(str(token_file))) if token_file else token.strip())
     issuer = access.get("issuer")
     secret_file, key_file = access.get("client_secret_file"), access.get("private_key_file")
-    if not issuer or bool(secret_file) == bool(key_file):
+    by_certificate = trust.certificate_file is not None and not (secret_file or key_file)
+    if not issuer or (bool(secret_file) == bool(key_file) and not by_certificate):
         raise click.UsageError(
-            "With --client-id, give --issuer, and --client-secret-file or --private-key-file."
+            "With --client-id, give --issuer, and --client-secret-file, --private-key-file or"
+            " --certificate-file."
         )
     # Imported here: it imports the libraries of keys, which a token does not need.
     from authz_server.cli.remote.client_credentials import ClientCredentials  # noqa: PLC0415
 
-    content = _read(str(secret_file or key_file))
-    proof: dict[str, Any] = {"secret": _text(content)} if secret_file else {"key_pem": content}
+    proof: dict[str, Any] = {}
+    if secret_file:
+        proof = {"secret": _text(_read(str(secret_file)))}
+    elif key_file:
+        proof = {"key_pem": _read(str(key_file))}
     scope = access.get("scope", "")
-    return ClientCredentials(issuer, client_id, scope=scope, ca_file=ca_file, **proof)
+    return ClientCredentials(issuer, client_id, scope=scope, trust=trust, **proof)
 
 
 def _read(name: str) -> bytes:
