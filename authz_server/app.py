@@ -80,8 +80,8 @@ class Application(Flask):
         maximum_body_bytes: the largest body of such a request.
         larger_bodies: the size in bytes of the largest body of other requests, by path, where it
             exceeds that of the settings.
-        slow_paths: the paths whose requests wait for other servers; a worker of ``serve`` answers
-            them on threads of their own.
+        slow_paths: the paths whose requests wait for a database or another server; a worker of
+            ``serve`` answers them on threads of their own. One that ends in a slash is a prefix.
         access_log: writes a line for each request of a WSGI server; None: no access log. A worker
             of ``serve`` calls ``wsgi_app`` and writes its own lines.
         errors: renders the refusals of messages that reach no endpoint; None: as OAuth errors.
@@ -107,8 +107,7 @@ class Application(Flask):
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI request."""
         sent, method, path = environ, environ["REQUEST_METHOD"], read_path(environ)
-        if path != environ.get("PATH_INFO"):
-            environ = environ | {"PATH_INFO": path}
+        environ = environ | {"PATH_INFO": path}
         by_path = method == "POST"
         endpoint = self.direct.get(path) if by_path else self.resources.find(method, path)
         if endpoint is None:
@@ -194,7 +193,8 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     )
     add_discovery_routes(app, settings.issuer, prefix, discovery)
     hosts = allowed_hosts(settings.issuer, settings.server.hosts)
-    add_status_list_routes(app, prefix, StatusListEndpoint(services.status_lists, hosts))
+    lists = StatusListEndpoint(services.status_lists, hosts)
+    app.slow_paths = add_status_list_routes(app, prefix, lists)
     if settings.server.authorization_endpoint:
         app.add_url_rule(f"{prefix}{AUTHORIZATION}", view_func=no_log_in, methods=["GET", "POST"])
     app.before_request(services.maintenance.start)

@@ -1,7 +1,10 @@
 """Public status lists, and the list of them (draft-ietf-oauth-status-list, 8 and 9)."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
+from threading import BoundedSemaphore
 from urllib.parse import parse_qs
 
 import msgspec
@@ -17,6 +20,9 @@ PATH = "/status-lists"
 CONTENT_TYPE = f"application/{STATUS_LIST_TYPE}"
 #: A database counts no further.
 _MAXIMUM_DIGITS = 18
+#: How many requests ask the database at a time, and how long others wait for that.
+_AT_ONCE = 2
+_WAIT_SECONDS = 1.0
 
 
 class StatusListEndpoint:
@@ -30,6 +36,7 @@ class StatusListEndpoint:
     def __init__(self, lists: StatusLists, hosts: frozenset[str]) -> None:
         self._lists = lists
         self._hosts = hosts
+        self._places = BoundedSemaphore(_AT_ONCE)
 
     def show(self, list_id: str) -> Response:
         """Return a list.
@@ -42,7 +49,8 @@ class StatusListEndpoint:
             return _without_history()
         if not (list_id.isascii() and list_id.isdigit() and len(list_id) <= _MAXIMUM_DIGITS):
             raise OAuthError("not_found")
-        found = self._lists.find(int(list_id))
+        with self._place():
+            found = self._lists.find(int(list_id))
         if found is None or list_id != str(int(list_id)):
             raise OAuthError("not_found")
         seconds = self._lists.settings.ttl_seconds
@@ -59,10 +67,26 @@ class StatusListEndpoint:
 
     def show_all(self) -> Response:
         """Return the addresses of all lists."""
-        body = msgspec.json.encode({"status_lists": self._lists.find_live()})
+        with self._place():
+            live = self._lists.find_live()
+        body = msgspec.json.encode({"status_lists": live})
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         seconds = self._lists.settings.ttl_seconds
         return cacheable(body, etag, "application/json", seconds, self._hosts)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Wait for one of a few places: anybody may ask, and others need the database too.
+
+        Raises:
+            OAuthError: ``temporarily_unavailable``.
+        """
+        if not self._places.acquire(timeout=_WAIT_SECONDS):
+            raise OAuthError("temporarily_unavailable", "too many requests for status lists wait")
+        try:
+            yield
+        finally:
+            self._places.release()
 
 
 def _prefers_gzip(accept_encoding: str) -> bool:
@@ -80,7 +104,8 @@ def _without_history() -> Response:
     return Response(body, HTTPStatus.NOT_IMPLEMENTED, headers, content_type="application/json")
 
 
-def add_status_list_routes(app: Flask, prefix: str, endpoint: StatusListEndpoint) -> None:
-    """Serve the lists below the server's prefix."""
+def add_status_list_routes(app: Flask, prefix: str, endpoint: StatusListEndpoint) -> frozenset[str]:
+    """Serve the lists below the server's prefix; return the path, and that with a slash."""
     app.add_url_rule(f"{prefix}{PATH}", endpoint="status_lists", view_func=endpoint.show_all)
     app.add_url_rule(f"{prefix}{PATH}/<list_id>", endpoint="status_list", view_func=endpoint.show)
+    return frozenset({f"{prefix}{PATH}", f"{prefix}{PATH}/"})

@@ -14,8 +14,8 @@ from authz_server.endpoints.wsgi import PEER_CERTIFICATE
 from authz_server.errors import OAuthError
 
 _THREADS = 2
-#: For requests that wait for other servers: those that the application lets wait, and some more,
-#: so that it chooses which it refuses.
+#: For requests that wait for a database or another server: those that the application lets wait,
+#: and some more, so that it chooses which it refuses.
 _SLOW_THREADS = 12
 
 
@@ -57,7 +57,8 @@ class FlaskRequests:
         application: the application.
         maximum_waiting: how many requests may wait for a thread.
         secure: whether connections to this server use TLS.
-        slow_paths: the paths whose requests wait for other servers, on threads of their own.
+        slow_paths: the paths whose requests wait for a database or another server, on threads of
+            their own; one that ends in a slash is a prefix.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class FlaskRequests:
         self._application = application
         self._scheme = "https" if secure else "http"
         self._slow_paths = frozenset(slow_paths)
+        self._slow_prefixes = tuple(path for path in slow_paths if path.endswith("/"))
         self._threads = _Threads(_THREADS, "flask", maximum_waiting)
         self._slow = _Threads(_SLOW_THREADS, "flask-slow", maximum_waiting)
 
@@ -80,8 +82,9 @@ class FlaskRequests:
         Raises:
             OAuthError: ``temporarily_unavailable``: too many requests wait.
         """
-        threads = self._slow if request.path in self._slow_paths else self._threads
-        return await threads.run(self._call, request)
+        path = request.path
+        is_slow = path in self._slow_paths or path.startswith(self._slow_prefixes)
+        return await (self._slow if is_slow else self._threads).run(self._call, request)
 
     def close(self) -> None:
         """Stop the idle threads."""

@@ -16,7 +16,7 @@ FILE_BYTES = 2_000_000
 def test_a_database_that_hangs_does_not_touch_the_issuing_of_tokens(
     postgresql, postgresql_url, tmp_path
 ):
-    """Case J114."""
+    """Nor the keys, which others than the server's threads for its database serve. Case J114."""
     timing = {
         "statement_timeout_milliseconds": 1_000,
         "pool_timeout_milliseconds": 500,
@@ -28,9 +28,15 @@ def test_a_database_that_hangs_does_not_touch_the_issuing_of_tokens(
         through = url.render_as_string(hide_password=False)
         with running_edge(tmp_path, through, database=timing) as edge:
             token, introspection = (whole_request(edge, each) for each in ("token", "introspect"))
+            keys, lists = (
+                f"GET {path} HTTP/1.1\r\nHost: authz.example\r\n\r\n".encode()
+                for path in ("/.well-known/jwks.json", "/status-lists/1")
+            )
             proxy.silence()
             issuing = [Requester(edge.port, token, keeps=keeps) for keeps in (True, False)]
+            issuing.append(Requester(edge.port, keys, keeps=True))
             asking = [Requester(edge.port, introspection, keeps=True) for _ in range(20)]
+            asking += [Requester(edge.port, lists, keeps=True) for _ in range(10)]
             with SteadyLoad(*issuing) as issued, SteadyLoad(*asking) as asked:
                 time.sleep(4)
                 asked.stop()
