@@ -22,6 +22,9 @@ HORIZON_MINUTES = 60
 
 _FIELD = "payment_windows"
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9][A-Za-z0-9_+-]*){0,3}")
+#: Names of files beside the zones: that of the machine's own zone, which differs between nodes, and
+#: copies of the zones with and without leap seconds.
+_NOT_ZONES = re.compile(r"localtime|posixrules|Factory|posix/.*|right/.*")
 
 
 class PaymentWindow(
@@ -143,6 +146,8 @@ def _checked(value: object) -> dict[str, Any]:
         _find_zone(window.time_zone)
     except ValueError as error:
         raise InvalidChangeError(f"{_FIELD}: {error}") from None
+    if _NOT_ZONES.fullmatch(window.time_zone):
+        raise InvalidChangeError(f"{_FIELD}: {window.time_zone!r} does not name a place or UTC")
     plain: dict[str, Any] = msgspec.to_builtins(window)
     return plain
 

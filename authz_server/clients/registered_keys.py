@@ -15,6 +15,9 @@ _MEMBERS = frozenset(
     {"alg", "crv", "e", "key_ops", "kid", "kty", "n", "use", "x", "x5c", "x5t", "x5t#S256", "y"}
 )
 
+#: The methods by which a client signs assertions: whether the signature is made with a secret.
+_OF_ASSERTIONS = {"private_key_jwt": False, "client_secret_jwt": True}
+
 
 def check_jwks(value: object) -> dict[str, Any]:
     """Return a JWK set of 1 to 20 public keys, with the members that are stored.
@@ -114,6 +117,41 @@ def _require_name(field: str, value: object, names: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in names:
         raise InvalidChangeError(f"{field}: use one of {', '.join(names)}")
     return value
+
+
+def require_fitting_algorithm(method: str, properties: Mapping[str, Any]) -> None:
+    """Require that a client of assertions can sign by the one algorithm that it is registered for.
+
+    Keys at an address are not read.
+
+    Args:
+        method: its authentication method.
+        properties: its stored properties, by name.
+
+    Raises:
+        InvalidChangeError: the algorithm is of another method, or no inline key fits it.
+    """
+    alg = properties.get("token_endpoint_auth_signing_alg")
+    is_symmetric = _OF_ASSERTIONS.get(method)
+    if alg is None or is_symmetric is None:
+        return
+    if alg.startswith("HS") != is_symmetric:
+        raise InvalidChangeError(
+            f"token_endpoint_auth_signing_alg: {alg} is not an algorithm of {method}"
+        )
+    jwks = properties.get("jwks")
+    if is_symmetric or jwks is None:
+        return
+    from keys.jose.foreign import parse_key_set  # noqa: PLC0415 - as above
+
+    try:
+        available = parse_key_set(jwks).algorithms
+    except KeysError as error:
+        raise InvalidChangeError(f"jwks: {error}") from error
+    if alg not in available:
+        raise InvalidChangeError(
+            f"jwks: no key signs by {alg}, the only algorithm of token_endpoint_auth_signing_alg"
+        )
 
 
 def require_one_key_source(jwks: object, jwks_uri: str | None) -> None:

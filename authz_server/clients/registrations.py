@@ -15,6 +15,7 @@ from authz_server.clients import validation
 from authz_server.clients.certificate_names import TLS_CLIENT_AUTH, require_name
 from authz_server.clients.models import CLIENT_GRANT, Client, ResourceServer
 from authz_server.clients.properties import merge_properties
+from authz_server.clients.registered_keys import require_fitting_algorithm
 from authz_server.clients.secrets import SecretScheme
 from authz_server.clients.validation import ClientLimits
 from authz_server.database.change_feed import record_change
@@ -27,6 +28,7 @@ CanonicalNames = Callable[[Session, Iterable[str]], Mapping[str, str]]
 ADMIN_IDENTIFIER = "urn:authz-server:admin"
 MAXIMUM_PAGE = 1_000
 _LIST_FIELDS = ("grant_types", "allowed_scopes", "default_scopes", "allowed_resource_servers")
+_OF_CREDENTIALS = frozenset({"authentication_method", "properties"})
 
 
 def is_resource_server(session: Session, client_id: str) -> bool:
@@ -244,8 +246,7 @@ class Registrations:
         lists: dict[str, Any] = {field: [] for field in _LIST_FIELDS}
         given = values.get("properties")
         properties = merge_properties({}, given) if given else {}
-        if values["authentication_method"] == TLS_CLIENT_AUTH:
-            require_name(properties)
+        _require_usable(values["authentication_method"], properties)
         client = Client(
             id=client_id,
             kind=kind,
@@ -306,8 +307,15 @@ def assign_fields(row: object, values: Mapping[str, Any]) -> None:
             else value
         )
         setattr(row, field, merged)
-    if isinstance(row, Client) and row.authentication_method == TLS_CLIENT_AUTH:
-        require_name(row.properties)
+    if isinstance(row, Client) and not _OF_CREDENTIALS.isdisjoint(values):
+        _require_usable(row.authentication_method, row.properties)
+
+
+def _require_usable(method: str, properties: Mapping[str, Any]) -> None:
+    """Raise InvalidChangeError if no proof of the method could fit the properties."""
+    if method == TLS_CLIENT_AUTH:
+        require_name(properties)
+    require_fitting_algorithm(method, properties)
 
 
 def require_ordered_dates(client: Client) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from authz_server.errors import InvalidChangeError
 from support.assertion_cast import Cast
 from support.assertions import (
     ALGORITHMS,
@@ -147,6 +148,26 @@ def test_a_client_registered_for_one_algorithm(cast: Cast):
             assert cast.accepts(each)
         else:
             assert cast.refusal(each, each.assertion()) == "assertion_algorithm"
+
+
+def test_an_algorithm_by_which_no_key_signs_is_refused(cast: Cast):
+    """Case D38: at the registration and at each change of the method, the keys or the algorithm."""
+    alg, of_ps256 = "token_endpoint_auth_signing_alg", jwks_of(new_key("PS256"))
+    for method, registered in (("private_key_jwt", "PS256"), ("client_secret_jwt", "ES256")):
+        with pytest.raises(InvalidChangeError, match=alg):
+            cast.new(method, properties={"jwks": jwks_of(new_key()), alg: registered})
+    signer = cast.new(properties={"jwks": jwks_of(new_key(), kid="a"), alg: "ES256"})
+    for change in (
+        {"properties": {"jwks": of_ps256}},
+        {"properties": {alg: "PS256"}},
+        {"properties": {alg: "HS256"}},
+        {"authentication_method": "client_secret_jwt"},
+    ):
+        with pytest.raises(InvalidChangeError, match=alg):
+            cast.change(signer, **change)
+    cast.change(signer, name="Other")
+    cast.change(signer, properties={"jwks": of_ps256, alg: "PS256"})
+    cast.change(signer, authentication_method="client_secret")
 
 
 @pytest.mark.parametrize("registered", ["EdDSA", "Ed25519"])

@@ -14,7 +14,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from msgspec import Meta
 
-from authz_server.clients.registered_keys import check_jwks
+from authz_server.clients.registered_keys import (
+    check_assertion_algorithm,
+    check_jwks,
+    require_fitting_algorithm,
+)
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.declarative.imported import Draft, Imported
 from authz_server.operations.declarative.parsing import parse_json, read_bounded
@@ -285,9 +289,8 @@ def _properties(
         )
     elif method == "private_key_jwt":
         draft.note(client_id, f"its key is not in the export as a JWK set: {_ADD_KEYS}")
-    if attributes.get("token.endpoint.auth.signing.alg"):
-        algorithm = attributes["token.endpoint.auth.signing.alg"]
-        properties["token_endpoint_auth_signing_alg"] = algorithm
+    if algorithm := attributes.get("token.endpoint.auth.signing.alg"):
+        properties |= _algorithm(draft, client_id, algorithm, method, properties)
     if method == "tls_client_auth":
         if attributes.get("x509.subjectdn"):
             properties["tls_client_auth_subject_dn"] = attributes["x509.subjectdn"]
@@ -304,6 +307,19 @@ def _properties(
         if attributes.get(attribute) == "true":
             properties[name] = True
     return {name: value for name, value in properties.items() if value is not None}
+
+
+def _algorithm(
+    draft: Draft, client_id: str, algorithm: object, method: str, properties: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the one algorithm of its assertions, unless a rule for all clients refuses it."""
+    try:
+        found = {"token_endpoint_auth_signing_alg": check_assertion_algorithm(algorithm)}
+        require_fitting_algorithm(method, {**properties, **found})
+    except InvalidChangeError as error:
+        draft.note(client_id, f"its algorithm does not carry over: {error}")
+        return {}
+    return found
 
 
 def _keys(draft: Draft, client_id: str, text: object) -> Any:  # noqa: ANN401 - any JSON

@@ -301,6 +301,30 @@ _OTHER_KEYS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("authenticator", "alg"),
+    [
+        ("client-jwt", "RS256"),
+        ("client-jwt", "HS256"),
+        ("client-secret-jwt", "ES256"),
+        ("client-jwt", "ES256K"),
+    ],
+)
+def test_an_algorithm_that_apply_refuses_is_reported(tmp_path, authenticator: str, alg: str):
+    """The client carries over without it, and the key with which it signs."""
+    keys = {"keys": [self_signed().jwk(with_certificate=False)]}
+    attributes = {
+        "use.jwks.string": "true",
+        "jwks.string": json.dumps(keys),
+        "token.endpoint.auth.signing.alg": alg,
+    }
+    client = KEYED | {"clientAuthenticatorType": authenticator, "attributes": attributes}
+    (tmp_path / "realm.json").write_text(json.dumps({"clients": [client]}))
+    result = run("keycloak", tmp_path / "realm.json")
+    assert "keyed: its algorithm does not carry over: " in result.stderr
+    assert tomllib.loads(result.stdout)["clients"]["keyed"]["properties"] == {"jwks": keys}
+
+
 def test_the_certificate_of_a_key_that_apply_refuses_is_reported(tmp_path):
     """One such client would refuse the whole file; the other clients carry over."""
     signer = self_signed()

@@ -16,6 +16,9 @@ OFFICE = {
     "time_zone": "Africa/Nairobi",
 }
 
+#: Files beside the zones of the IANA database.
+NOT_ZONES = ("localtime", "posixrules", "Factory", "posix/UTC", "right/Africa/Nairobi")
+
 
 def windows(*given: dict) -> PaymentWindows:
     """Return windows as they come out of the database."""
@@ -150,6 +153,7 @@ def test_an_unknown_zone_is_never_open(caplog):
         [OFFICE | {"time_zone": "Mars/Olympus"}],
         [OFFICE | {"time_zone": "../../etc/passwd"}],
         [OFFICE | {"time_zone": "/etc/localtime"}],
+        *([OFFICE | {"time_zone": zone}] for zone in NOT_ZONES),
         [OFFICE | {"time_zone": "Africa"}],
         [OFFICE | {"until": "18:00"}],
         [{"from": "08:00", "to": "17:00"}],

@@ -1,11 +1,13 @@
 """The keys with which clients register."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
 from authz_server.clients.certificate_parser import thumbprint_of
 from authz_server.clients.properties import check_properties, merge_properties
+from authz_server.clients.registered_keys import require_fitting_algorithm
 from authz_server.errors import InvalidChangeError
 from support.assertions import jwks_of, new_key
 from support.client_certificates import self_signed
@@ -76,3 +78,32 @@ def test_a_client_has_one_source_of_keys():
 def test_algorithms_that_are_refused(alg: object):
     with pytest.raises(InvalidChangeError, match=r"^token_endpoint_auth_signing_alg: "):
         check_properties({"token_endpoint_auth_signing_alg": alg})
+
+
+EDWARDS = new_key("EdDSA").as_dict(private=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "alg", "keys", "member"),
+    [
+        ("private_key_jwt", "HS256", [JWK], "token_endpoint_auth_signing_alg"),
+        ("private_key_jwt", "HS512", None, "token_endpoint_auth_signing_alg"),
+        ("client_secret_jwt", "ES256", None, "token_endpoint_auth_signing_alg"),
+        ("private_key_jwt", "PS256", [JWK], "jwks"),
+        ("private_key_jwt", "ES256", [EDWARDS], "jwks"),
+        ("private_key_jwt", "ES256", [JWK], ""),
+        ("private_key_jwt", "Ed25519", [JWK, EDWARDS], ""),
+        ("private_key_jwt", "PS256", None, ""),
+        ("client_secret_jwt", "HS384", None, ""),
+        ("client_secret", "ES256", None, ""),
+    ],
+)
+def test_the_one_algorithm_fits_the_method_and_a_key(
+    method: str, alg: str, keys: list | None, member: str
+):
+    """Case D38: by another combination no assertion could authenticate the client."""
+    properties = {"token_endpoint_auth_signing_alg": alg}
+    if keys is not None:
+        properties["jwks"] = {"keys": keys}
+    with pytest.raises(InvalidChangeError, match=f"^{member}: ") if member else nullcontext():
+        require_fitting_algorithm(method, properties)
