@@ -293,7 +293,7 @@ class ClientConfigurationEndpoint(_Endpoint):
                 "client_id or members of the response",
                 client_id=client_id,
             )
-        if document.get("software_statement") not in {None, statement.text}:
+        if document.get("software_statement") not in (None, statement.text):
             raise OAuthError("software_statement_invalid", "not the registered one")
         metadata = read_metadata({**document, **statement.members})
         secret = document.get("client_secret")

@@ -117,6 +117,16 @@ def test_an_update_keeps_the_statement(registrar, publisher):
     require_refusal(refused, 400, "invalid_software_statement")
 
 
+@pytest.mark.parametrize("other", [[], ["x"], {}, {"payload": "x"}, 7, True, "x"], ids=repr)
+def test_an_update_with_anything_else_as_statement_is_refused(registrar, publisher, other: object):
+    """RFC 7592, 2.2; Case I106."""
+    by_statement = registrar.register({"software_statement": publisher.sign(client_name="A")}).json
+    for client in (by_statement, registrar.new()):
+        document = {"client_id": client["client_id"], "software_statement": other}
+        refused = registrar.manage("PUT", client, document)
+        require_refusal(refused, 400, "invalid_software_statement")
+
+
 def test_an_issuer_that_is_not_approved_is_refused(registrar, publisher):
     for issuer in (OTHER, "https://unknown.example", None, ["x"], ISSUER + "/"):
         answer = registrar.register({"software_statement": publisher.sign(iss=issuer)})
