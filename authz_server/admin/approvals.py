@@ -79,7 +79,12 @@ def make_control(call: Call) -> Control:
         require_fresh(call.caller, now=call.services.corrected_clock())
     reason = getattr(query, "reason", "") or getattr(call.body, "reason", "")
     reason = require_reason(reason or "", needed=break_glass)
-    return Control(requester=call.caller.key, break_glass=break_glass, reason=reason)
+    return Control(
+        requester=call.caller.key,
+        groups=call.caller.groups,
+        break_glass=break_glass,
+        reason=reason,
+    )
 
 
 def settle_acts(

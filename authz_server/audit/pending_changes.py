@@ -54,6 +54,8 @@ class PendingChange(Base):
     requested_by: Mapped[str] = mapped_column(String(200))
     # The key of the caller: another person decides.
     requester: Mapped[str] = mapped_column(String(320))
+    # The groups that gave the requester the roles; None: a release before did not store them.
+    requester_groups: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     requested_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     decided_by: Mapped[str | None] = mapped_column(String(200))

@@ -104,6 +104,7 @@ class Control:
 
     Attributes:
         requester: the key of the caller.
+        groups: the groups that gave the caller its roles; empty for others.
         break_glass: do at once what would wait.
         reason: the reason of the call.
         approved: the change that the call carries out; None: it carries out none.
@@ -111,6 +112,7 @@ class Control:
     """
 
     requester: str
+    groups: tuple[str, ...] = ()
     break_glass: bool = False
     reason: str = ""
     approved: Approved | None = None
@@ -263,6 +265,7 @@ def _store(  # noqa: PLR0913, PLR0917 - the facts of a row
         reason=require_reason(control.reason or act.reason),
         requested_by=act.actor,
         requester=control.requester,
+        requester_groups=list(control.groups),
         requested_at=now,
         expires_at=now + timedelta(hours=hours) if waits else None,
         decision_reason="",

@@ -96,7 +96,8 @@ def require_no_more(
 ) -> None:
     """Apply the rule to a change that waited, before it is carried out and afterwards.
 
-    The roles that files give are checked while they are applied, as with the request.
+    The roles that files give are checked while they are applied, as with the request, and the
+    permissions of their sections by :func:`require_sections`.
 
     Args:
         services: the parts of the server.
@@ -106,7 +107,6 @@ def require_no_more(
 
     Raises:
         MorePowerError: the change gives more than the caller has.
-        OperatorError: the caller does not have the permissions of an application.
     """
     arguments = read_arguments(change.arguments)
     match change.operation:
@@ -121,15 +121,25 @@ def require_no_more(
         case "create_client":
             _require_of_stored(session, change.subject.removeprefix("client:"), caller)
         case "apply_declaration":
-            _require_sections(services, change, caller)
             for client_id in arguments["clients"]:
                 _require_of_stored(session, client_id, caller)
         case _ if "client_id" in arguments:
             _require_of_stored(session, arguments["client_id"], caller)
 
 
-def _require_sections(services: Services, change: PendingChange, caller: Caller) -> None:
-    """Require the permission of each section of files, within the limits of the request."""
+def require_sections(services: Services, change: PendingChange, caller: Caller) -> None:
+    """Require the permission of each section of files, within the limits of the request.
+
+    Args:
+        services: the parts of the server.
+        change: an application of files that waits.
+        caller: who requested it, with the present permissions.
+
+    Raises:
+        PermissionMissingError: the caller does not have the permission of a section.
+        LimitedCallerError: the caller has it within narrower limits than those of the request.
+        AuthenticationTooOldError: the log-in of the caller is too old.
+    """
     requested = read_limits(change.arguments.get("limits", {}))
     for section, permission in permissions_of(read_files(change.files or ())).items():
         limits = authorise(caller, permission, now=services.corrected_clock())

@@ -1,7 +1,7 @@
 """Decide on changes that need a second person: approve, reject, withdraw and confirm them."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -19,7 +19,7 @@ from authz_server.audit.pending_changes import (
     settle,
 )
 from authz_server.audit.records import CONTEXT
-from authz_server.errors import ConflictError, OperatorError
+from authz_server.errors import ConflictError, NotFoundError, OperatorError
 from authz_server.operations.approvals import (
     CONTROL,
     Approved,
@@ -39,6 +39,7 @@ from authz_server.operations.caller_power import (
     MorePowerError,
     require_no_more,
     require_no_more_of_roles,
+    require_sections,
 )
 from authz_server.operations.changes import (
     ChangeView,
@@ -50,19 +51,29 @@ from authz_server.operations.changes import (
 from authz_server.operations.declarative.apply import OPERATION as APPLY
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.orders import apply_order
-from authz_server.operations.limited_services import limit_services
+from authz_server.operations.limited_services import OutsideLimitsError, limit_services, narrow
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import (
+    UNLIMITED,
     Caller,
     LimitedCallerError,
+    Limits,
+    PermissionMissingError,
     authorise,
     require_fresh,
+)
+from authz_server.operations.requesters import (
+    RequesterRefusedError,
+    find_limits,
+    find_requester,
+    require_lifted,
 )
 from authz_server.operations.second_person import NotPermittedError, require_second_person
 from keys.errors import KeysError
 
 T = TypeVar("T")
 
+_OUTSIDE = "It does not lie within the limits of the requester."
 #: Opens the context of an order for an actor.
 OpenKeys = Callable[[str], AbstractContextManager[KeyContext]]
 
@@ -100,7 +111,7 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
         NotPermittedError: the decider requested it, is its subject, or could not approve when it
             was requested.
         LogInAgainError: the decider's log-in is older than the change.
-        ConflictError: it is settled.
+        ConflictError: it is settled, or its requester may not do it any more.
         StaleChangeError: what it rests on was changed meanwhile.
         OperatorError: the operation is refused.
         KeysError: the order is refused, or failed without a change.
@@ -111,10 +122,16 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
         require_second_person(services, session, change, decision.decider)
         require_known(change)
         held = find_held(change)
-        # Its record stands before those of the operation.
-        decided = _settle(services, session, change, "approved", decision)
         facts = {"change": change.id, "approved_by": decision.decider.actor}
-        return decided, _run(services, session, change, held, facts)
+        with _as_requester(services, session, change) as (requester, limits):
+            if change.operation == APPLY:
+                held["require_roles"] = partial(require_no_more_of_roles, services, requester)
+            # Its record stands before those of the operation.
+            decided = _settle(services, session, change, "approved", decision)
+            with narrow(session, limits) as reach:
+                require_lifted(session, change, reach)
+                control = _run(services, session, change, held, facts)
+            return decided, control
 
     return _decide_and_order(services, decision, act, open_keys)
 
@@ -166,6 +183,30 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
     return _decide_and_order(services, decision, act, open_keys)
 
 
+@contextmanager
+def _as_requester(
+    services: Services, session: Session, change: PendingChange
+) -> Iterator[tuple[Caller, Limits]]:
+    """Yield the requester of a change, and the limits; it fails if the requester lost the right."""
+    limits = UNLIMITED
+    try:
+        requester = find_requester(services, session, change)
+        limits = find_limits(services, change, requester)
+        require_no_more(services, session, change, requester)
+        yield requester, limits
+        require_no_more(services, session, change, requester)
+    except RequesterRefusedError as error:
+        raise _FailedError(error) from error
+    except _FailedError as failed:
+        if not limits or not isinstance(failed.cause, NotFoundError | OutsideLimitsError):
+            raise
+        raise _FailedError(RequesterRefusedError(_OUTSIDE)) from failed
+    except (LimitedCallerError, OutsideLimitsError) as error:
+        raise _FailedError(RequesterRefusedError(_OUTSIDE)) from error
+    except (PermissionMissingError, MorePowerError) as error:
+        raise _FailedError(RequesterRefusedError(str(error))) from error
+
+
 def _run(
     services: Services,
     session: Session,
@@ -186,7 +227,7 @@ def _run(
 def _require_permission(services: Services, change: PendingChange, decider: Caller) -> None:
     """Require the permission of the act, which the decider may have lost since the request."""
     if change.operation == APPLY:
-        # require_no_more() has those of its sections.
+        require_sections(services, change, decider)
         return
     permission = PERMISSIONS_OF[change.operation]
     limits = authorise(decider, permission, now=services.corrected_clock())

@@ -11,6 +11,7 @@ from authz_server.operations.approvals import MAXIMUM_WAITING, MAXIMUM_WAITING_F
 from authz_server.operations.permissions import Caller, Grant, Limits
 from support.admin_site import require_problem
 from support.approval_site import MONEY
+from support.operators import add_operator
 
 PATH = "/declaration"
 
@@ -273,6 +274,7 @@ def test_an_application_within_limits_waits_and_is_approved_within_them(approval
         api.new_client(id=name, organisation=organisation)
     permissions = frozenset({"clients:read", "clients:write", "changes:read"})
     limits = Limits(organisations=frozenset({"Ours"}))
+    add_operator(api.services, "ada", "client-manager", organisations=["Ours"])
     caller = Caller(
         name="ada",
         kind="operator",

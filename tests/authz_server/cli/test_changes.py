@@ -16,6 +16,7 @@ from support.settings_file import write_settings
 
 MONEY = "disburse/disburse"
 REQUESTER = "client:tool via api"
+REQUESTER_SCOPES = ("clients:write", "secrets:write", "tokens:revoke", "keys:rotate")
 ACTS = [
     "scope.grant_money",
     "client.add_credential",
@@ -31,6 +32,9 @@ def approving(stocked, tmp_path):
     """The command line with a client, where acts need a second person."""
     write_settings(tmp_path, stocked.database_url, {"approvals": {"acts": ACTS}})
     stocked.must("client", "create", "ministry", "--name", "Ministry", "--scope", "mapper/link")
+    stocked.must("admin", "init")
+    scopes = [word for scope in REQUESTER_SCOPES for word in ("--scope", scope)]
+    stocked.must("client", "create", "tool", "--name", "Tool", *scopes)
     return stocked
 
 

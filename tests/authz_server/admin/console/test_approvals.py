@@ -4,15 +4,16 @@ import pytest
 
 from support.admin_site import running_admin_site
 from support.console_site import ConsoleSite
+from support.operators import add_operator
 
 
 @pytest.fixture(scope="module")
-def guarded(module_database_url: str, prepare, tmp_path_factory):
+def guarded(module_database_url: str, tmp_path_factory):
     """A console whose operators need a second person to lift a stop."""
     overrides = {"approvals": {"acts": ["stop.lift", "stop.set"]}}
     folder = tmp_path_factory.mktemp("guarded")
-    prepare(module_database_url, folder)
     with running_admin_site(folder, module_database_url, overrides) as site:
+        add_operator(site.services, "ada", "security-officer")
         yield ConsoleSite(site)
 
 
@@ -151,10 +152,9 @@ def test_to_do_it_at_once_asks_for_a_fresh_log_in(guarded):
     assert site.get(f"/changes/{change}").json["state"] == "pending"
 
 
-def test_the_settings_forbid_to_do_it_at_once(database_url, prepare, tmp_path):
+def test_the_settings_forbid_to_do_it_at_once(database_url, tmp_path):
     """The button is not there, and the API refuses."""
     overrides = {"approvals": {"acts": ["stop.lift"], "break_glass": False}}
-    prepare(database_url, tmp_path)
     with running_admin_site(tmp_path, database_url, overrides) as site:
         console = ConsoleSite(site)
         site.new_client(id="unbroken")

@@ -6,16 +6,17 @@ import pytest
 
 from support.admin_site import running_admin_site
 from support.console_site import CSRF, ConsoleSite
+from support.operators import add_operator
 
 
 @pytest.fixture(scope="module")
-def approving(module_database_url: str, prepare, tmp_path_factory):
+def approving(module_database_url: str, tmp_path_factory):
     """A console where further secrets wait for an approval, and stops for a confirmation."""
     overrides = {"approvals": {"acts": ["client.add_credential", "stop.set"]}}
     directory = tmp_path_factory.mktemp("approving")
-    prepare(module_database_url, directory)
     with running_admin_site(directory, module_database_url, overrides) as site:
         site.new_client(id="ministry")
+        add_operator(site.services, "ada", "client-manager", "security-officer")
         yield ConsoleSite(site)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from support.admin_site import running_admin_site
 from support.console_site import ConsoleSite
+from support.operators import add_operator
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +16,7 @@ def ringed(module_database_url: str, tmp_path_factory):
     }
     directory = tmp_path_factory.mktemp("ringed")
     with running_admin_site(directory, module_database_url, overrides) as site:
+        add_operator(site.services, "ada", "security-officer")
         yield ConsoleSite(site)
 
 
