@@ -131,6 +131,7 @@ def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         # RFC 9110, 8.6: only digits.
         if not (declared.isascii() and declared.isdigit()):
             raise OAuthError("parameter_malformed", "content length")
+        declared = declared.lstrip("0") or "0"
         if len(declared) > len(str(limit)) or int(declared) > limit:
             raise OAuthError("body_too_large")
         limit = int(declared)

@@ -23,6 +23,7 @@ from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 from authz_server.serving.interface import Front
 from authz_server.serving.messages import (
+    ChunkEvents,
     Message,
     check_head,
     is_one_request,
@@ -43,7 +44,7 @@ _CONNECTION = ("close", "keep-alive")
 logger = logging.getLogger(__name__)
 
 
-class Connection(asyncio.Protocol):
+class Connection(ChunkEvents, asyncio.Protocol):
     """One connection.
 
     Args:
@@ -63,8 +64,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, front: Front) -> None:
         self._front = front
         self.phase = Phase.IDLE
-        self.deadline = 0.0
-        self.peer = ""
+        self.peer, self.deadline = "", 0.0
         self._parsed = self._answered = Message()
         self.used = self._open = self._half_closed = self._paused = self._unread = False
         self._received = self._chunk = self._uncounted = 0
@@ -212,7 +212,8 @@ class Connection(asyncio.Protocol):
                     if not self._ignore_upgrade():
                         return
                 else:
-                    return
+                    break
+            self._parsed.check_chunk(bytes(data))
         except HttpParserCallbackError:
             logger.exception("unhandled exception while handling a message")
             self._refuse(OAuthError("server_error"))
@@ -253,8 +254,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Start a message."""
-        self._parsed = Message()
-        self._open = True
+        self._parsed, self._open = Message(), True
         # It begins in a piece that another message ends in.
         self._uncounted = 0 if self._received else self._chunk
 

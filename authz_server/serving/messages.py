@@ -1,11 +1,10 @@
 """The header of an HTTP message: fields, target and host."""
 
 import re
-from functools import lru_cache
 from typing import cast
 
 from authz_server.endpoints.request import Request
-from authz_server.endpoints.wsgi import MESSAGE_ID
+from authz_server.endpoints.wsgi import MESSAGE_ID, is_host
 from authz_server.errors import OAuthError
 
 #: Request line and header fields together.
@@ -14,8 +13,6 @@ MAXIMUM_FIELDS = 100
 #: Allowed size of chunk sizes, extensions and trailers, as a multiple of the body.
 _CHUNK_OVERHEAD = 8
 _VERSIONS = frozenset({"1.0", "1.1"})
-# RFC 9112, 3.2: a name or an address, with an optional port.
-_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE)
 #: Fields that must not repeat. Other repeated fields form a list (RFC 9110, 5.3).
 _SINGLE = frozenset(
@@ -32,6 +29,7 @@ _SINGLE = frozenset(
 )
 
 
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
 _LENGTH = b"\r\ncontent-length:"
 _LENGTH_DIGITS = 9
 #: With one of these, or with a bare line feed, only a parser can find the end of a message.
@@ -46,6 +44,7 @@ class Message:
     __slots__ = (
         "body",
         "body_bytes",
+        "chunk_start",
         "fault",
         "fields",
         "head",
@@ -63,6 +62,8 @@ class Message:
         self.fields: list[tuple[bytes, bytes]] = []
         self.body: list[bytes] = []
         self.body_bytes = 0
+        # The bytes before a chunk whose size was received and not checked.
+        self.chunk_start: int | None = None
         self.maximum_bytes = 0
         self.fault: OAuthError | None = None
         # Set once the header is complete.
@@ -83,6 +84,25 @@ class Message:
             self.keep_alive = False
         if self.fault is None:
             self.body.append(part)
+
+    def check_chunk(self, data: bytes) -> None:
+        """Refuse a chunk that is too large before it arrives; the parser does not tell its size.
+
+        Args:
+            data: the parsed input, whose last byte belongs to the chunk.
+        """
+        if self.chunk_start is None:
+            return
+        start, self.chunk_start = self.chunk_start, None
+        head = data[: len(data) - (self.body_bytes - start)]
+        # A line that another input began may be a part of an extension.
+        _, found, line = head.removesuffix(b"\r\n").rpartition(b"\n")
+        size = line.partition(b";")[0]
+        if not found or not head.endswith(b"\r\n") or not _CHUNK_SIZE.fullmatch(size):
+            return
+        if self.fault is None and start + int(size, 16) > self.maximum_bytes:
+            self.fault = OAuthError("body_too_large")
+            self.keep_alive = False
 
     def remember(self, data: bytes) -> None:
         """Keep the encoded header for :meth:`is_repeated_by`.
@@ -139,6 +159,20 @@ class Message:
         fields = [(name, value) for name, value in self.fields if name.lower() != b"upgrade"]
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.target, version, lines)
+
+
+class ChunkEvents:
+    """What the parser of a connection reports of chunks."""
+
+    _parsed: Message
+
+    def on_chunk_header(self) -> None:
+        """Note the start of a chunk."""
+        self._parsed.chunk_start = self._parsed.body_bytes
+
+    def on_chunk_complete(self) -> None:
+        """Note the end of a chunk."""
+        self._parsed.chunk_start = None
 
 
 def is_one_request(data: bytes) -> bool:
@@ -209,6 +243,9 @@ def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) 
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
         raise OAuthError("message_malformed", "content length")
+    if length.startswith("0") and length != "0":
+        # Thousands of zeros are a length too, which Python reads as no number.
+        headers["content-length"] = length = length.lstrip("0") or "0"
     if int(length) > maximum_bytes:
         raise OAuthError("body_too_large")
     expected = headers.get("expect")
@@ -246,7 +283,7 @@ def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
     """
     target, host = message.target, headers.get("host")
     # Only HTTP/1.1 requires a host.
-    if not (_is_host(host) if host is not None else message.old):
+    if not (is_host(host) if host is not None else message.old):
         raise OAuthError("host_malformed")
     if not target.startswith(b"/"):
         absolute = _ABSOLUTE.fullmatch(target)
@@ -254,18 +291,13 @@ def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
             raise OAuthError("not_found" if target == b"*" else "message_malformed")
         # RFC 9112, 3.2.2: the target's host counts, not the field's.
         headers["host"] = absolute[1].decode("latin-1")
-        if not _is_host(headers["host"]):
+        if not is_host(headers["host"]):
             raise OAuthError("host_malformed")
         target = absolute[2] or b"/"
     if b"#" in target:
         raise OAuthError("message_malformed", "a fragment")
     path, _, query = target.decode("latin-1").partition("?")
     return path, query
-
-
-@lru_cache(64)
-def _is_host(text: str) -> bool:
-    return _HOST.fullmatch(text) is not None
 
 
 #: Frequent names in their usual spellings; others are decoded each time.

@@ -49,6 +49,16 @@ def test_a_request_has_what_the_endpoints_read():
     }
 
 
+@pytest.mark.parametrize("zeros", [1, 5_000])
+def test_a_length_may_begin_with_zeros(zeros):
+    """Case I106"""
+    request = read(environ_of(b"a=1", CONTENT_LENGTH=f"{'0' * zeros}3"))
+    assert (request.body, request.fault) == (b"a=1", None)
+    assert read(environ_of(b"", CONTENT_LENGTH="0" * zeros)).body == b""
+    request = read(environ_of(b"a=1", CONTENT_LENGTH=f"{'0' * zeros}{LIMIT + 1}"))
+    assert request.fault.reason == "body_too_large"
+
+
 @given(declared=st.text(st.sampled_from("0123456789+- ,xé²"), min_size=1, max_size=12))
 def test_only_digits_are_a_content_length(declared):
     """Case I100"""

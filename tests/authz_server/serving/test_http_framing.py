@@ -1,6 +1,7 @@
 """One connection of a worker: which bytes are a request, and which are refused."""
 
 import json
+import time
 
 import pytest
 
@@ -128,6 +129,45 @@ def test_a_body_may_be_as_long_as_its_limit_and_not_longer(site, framing):
     site.requests.clear()
     headers, body = SOUND[framing](b"a" * (BODY_LIMIT + 1))
     assert refusal(site, HEAD + headers + b"\r\n" + body) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("zeros", [1, 5_000])
+def test_a_length_may_begin_with_zeros(site, zeros):
+    """As many as the header has room for. Case I100, case I106."""
+    framing = b"Content-Length: %b%d\r\n\r\n" % (b"0" * zeros, len(FORM))
+    got = ask(site, HEAD + framing + FORM)
+    assert (got["body"], got["headers"]["content-length"]) == (FORM.decode(), str(len(FORM)))
+    assert ask(site, HEAD + b"Content-Length: %b\r\n\r\n" % (b"0" * zeros))["body"] == ""
+    large = HEAD + b"Content-Length: %b%d\r\n\r\n" % (b"0" * zeros, BODY_LIMIT + 1)
+    site.requests.clear()
+    assert refusal(site, large) == (413, "body_too_large")
+
+
+TOO_LARGE = {
+    "64-bits": b"ffffffffffffffff\r\nab",
+    "in-upper-case-with-an-extension": b"7FFFFFFFFFFFFFFF;a=b\r\nab",
+    "before-its-data": b"%x\r\n" % (BODY_LIMIT + 1),
+    "after-another": b"2\r\nab\r\n%x\r\na" % (BODY_LIMIT - 1),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_a_chunk_that_is_too_large_is_refused_before_it_arrives(site, name):
+    """Case I100, case I102."""
+    assert refusal(site, HEAD + CHUNKED + b"\r\n" + TOO_LARGE[name]) == (413, "body_too_large")
+
+
+def test_a_chunk_as_large_as_allowed_arrives_in_parts(site):
+    """Case I102."""
+    largest = b"a" * BODY_LIMIT
+    sized = b"000%x;a=fffff" % BODY_LIMIT
+    data = HEAD + CHUNKED + b"\r\n" + chunks(largest, first=sized)
+    start = data.index(b";a=")
+    with site.connect() as connection:
+        for part in (data[: start + 3], data[start + 3 : start + 10], data[start + 10 :]):
+            connection.send(part)
+            time.sleep(0.05)
+        assert connection.receive().status == 200
 
 
 def test_a_body_of_tiny_chunks_is_refused_where_their_sizes_are_too_much(site):
