@@ -142,16 +142,20 @@ class Talk:
         assert answer.status_code == 200, answer.text
         return answer.json()["active"]
 
-    def send_chunked(self, *, end: bytes = b"0\r\n\r\n") -> list[RawResponse]:
+    def send_chunked(
+        self, *, end: bytes = b"0\r\n\r\n", coding: str = "chunked"
+    ) -> list[RawResponse]:
         """Ask for a token with a body in two chunks and this end; return the answers."""
         body = urlencode(SCOPE | self.demo.post.form()).encode()
         chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:10], body[10:]))
-        return exchange(self.server.port, _head(TOKEN, "Transfer-Encoding: chunked") + chunks + end)
+        return exchange(
+            self.server.port, _head(TOKEN, f"Transfer-Encoding: {coding}") + chunks + end
+        )
 
-    def status_at(self, path: str) -> int:
+    def status_at(self, path: str, host: str = "Host: localhost") -> int:
         """Ask for a token at a path, which httpx would resolve; return the status."""
         body = urlencode(SCOPE | self.demo.post.form()).encode()
-        head = _head(path, f"Content-Length: {len(body)}")
+        head = _head(path, f"Content-Length: {len(body)}", host)
         return exchange(self.server.port, head + body)[0].status
 
     def address_recorded_for(self, **headers: str) -> str:
@@ -171,8 +175,8 @@ class Talk:
         return answer.headers.get("message_id")
 
 
-def _head(path: str, framing: str) -> bytes:
-    lines = (f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {FORM_TYPE}", framing)
+def _head(path: str, framing: str, host: str = "Host: localhost") -> bytes:
+    lines = (f"POST {path} HTTP/1.1", host, f"Content-Type: {FORM_TYPE}", framing)
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
@@ -201,6 +205,13 @@ def refusals_are_those_of_serve(talk: Talk) -> None:
         assert talk.status_at(path) == 404, path
     answer = talk.http.get(TOKEN)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert talk.status_at(TOKEN.removeprefix("/")) in {400, 404}
+    assert talk.status_at(f"http://localhost{TOKEN}") == 200
+    for host in ("X-Host: localhost", "Host: a@b", "Host: a\r\nHost: a"):
+        assert talk.status_at(TOKEN, host) == 400, host
+    for coding in ("identity", "x", "chunked;q=1"):
+        (answer,) = talk.send_chunked(coding=coding)[:1]
+        assert 400 <= answer.status <= 501, (coding, answer)
 
 
 def messages_that_are_none_are_no_faults(talk: Talk) -> None:
