@@ -76,7 +76,7 @@ class StatusListEndpoint:
 
     @contextmanager
     def _place(self) -> Iterator[None]:
-        """Wait for one of a few places: anybody may ask, and others need the database too.
+        """Wait for one of a few places; callers are anonymous, and others need the database.
 
         Raises:
             OAuthError: ``temporarily_unavailable``.

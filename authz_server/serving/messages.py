@@ -86,7 +86,7 @@ class Message:
             self.body.append(part)
 
     def check_chunk(self, data: bytes) -> None:
-        """Refuse a chunk that is too large before it arrives; the parser does not tell its size.
+        """Refuse a chunk that is too large before it arrives; the parser does not report its size.
 
         Args:
             data: the parsed input, whose last byte belongs to the chunk.

@@ -133,7 +133,7 @@ def test_a_body_may_be_as_long_as_its_limit_and_not_longer(site, framing):
 
 @pytest.mark.parametrize("zeros", [1, 5_000])
 def test_a_length_may_begin_with_zeros(site, zeros):
-    """As many as the header has room for. Case I100, case I106."""
+    """As many as the header has room for. Case I100, Case I106."""
     framing = b"Content-Length: %b%d\r\n\r\n" % (b"0" * zeros, len(FORM))
     got = ask(site, HEAD + framing + FORM)
     assert (got["body"], got["headers"]["content-length"]) == (FORM.decode(), str(len(FORM)))
@@ -153,7 +153,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_a_chunk_that_is_too_large_is_refused_before_it_arrives(site, name):
-    """Case I100, case I102."""
+    """Case I100, Case I102."""
     assert refusal(site, HEAD + CHUNKED + b"\r\n" + TOO_LARGE[name]) == (413, "body_too_large")
 
 
