@@ -244,7 +244,7 @@ def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) 
     if not (length.isascii() and length.isdigit()):
         raise OAuthError("message_malformed", "content length")
     if length.startswith("0") and length != "0":
-        # Thousands of zeros are a length too, which Python reads as no number.
+        # int() refuses thousands of digits, leading zeros included.
         headers["content-length"] = length = length.lstrip("0") or "0"
     if int(length) > maximum_bytes:
         raise OAuthError("body_too_large")
