@@ -24,7 +24,7 @@ from authz_server.database.change_feed import ChangeFeed
 from authz_server.database.errors import describe_failure, find_sentence
 from authz_server.database.orm import Database
 from authz_server.endpoints.refusals import RefusalRecorder
-from authz_server.key_rings.jobs import KeyDuties
+from authz_server.key_rings.jobs import KeyJobs
 from authz_server.scopes.uses import ScopeUses
 from authz_server.tokens.event_streams.pushing import PUSH_INTERVAL_SECONDS, EventPusher
 from authz_server.tokens.purging import Purge
@@ -77,7 +77,7 @@ class Maintenance:
         feed: the change feed, polled at its interval.
         key_rings: the rings, refreshed at ``key_refresh_seconds``.
         key_refresh_seconds: the refresh interval of the rings.
-        duties: the key jobs.
+        key_jobs: rotates keys, and does the other periodic work of the rings.
         tick_seconds: the interval of key rotation ticks.
         authenticator: knows the last use of secrets.
         refusals: counts repeated refusals.
@@ -102,7 +102,7 @@ class Maintenance:
         feed: ChangeFeed,
         key_rings: KeyRings,
         key_refresh_seconds: int,
-        duties: KeyDuties,
+        key_jobs: KeyJobs,
         tick_seconds: float,
         authenticator: ClientAuthenticator,
         refusals: RefusalRecorder,
@@ -119,7 +119,7 @@ class Maintenance:
         self._feed = feed
         self._key_rings = key_rings
         self._key_refresh_seconds = key_refresh_seconds
-        self._duties = duties
+        self._key_jobs = key_jobs
         self._tick_seconds = tick_seconds
         self.purge = purge
         self._purge_seconds = purge_seconds
@@ -151,11 +151,10 @@ class Maintenance:
                 return
             self._process_id = os.getpid()
             self._stopped = threading.Event()
-            first = (self._key_rings.refresh, self._duties.report_node, self._tick)
-            duties = partial(self._run_duties, first if keys_at_once else ())
+            first = (self._key_rings.refresh, self._key_jobs.report_node, self._tick)
             works: list[tuple[str, Callable[[], None]]] = [
                 ("maintenance", self._run),
-                ("key-duties", duties),
+                ("key-jobs", partial(self._run_key_jobs, first if keys_at_once else ())),
                 *self._further_threads(),
             ]
             self._threads = [
@@ -176,7 +175,7 @@ class Maintenance:
         self._attempt(self.flush_last_used)
         self._attempt(self.store_scope_uses)
         self._attempt(self._record_counted_refusals)
-        self._attempt(self._duties.end)
+        self._attempt(self._key_jobs.end)
         if self._checkpoints is not None:
             self._close_audit_chain(self._checkpoints)
 
@@ -244,7 +243,7 @@ class Maintenance:
             Job(self._key_rings.refresh, self._key_refresh_seconds),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
             Job(self.store_scope_uses, _LAST_USED_INTERVAL_SECONDS),
-            Job(self._duties.write_readers, _READERS_INTERVAL_SECONDS),
+            Job(self._key_jobs.write_readers, _READERS_INTERVAL_SECONDS),
             Job(self._refusals.flush, _REFUSALS_INTERVAL_SECONDS),
             Job(self.sweep, self._purge_seconds, spread=0.5),
         )
@@ -267,11 +266,11 @@ class Maintenance:
             return ()
         return [Job(getattr(self._checkpoints, name), interval_seconds, spread=0.5)]
 
-    def _run_duties(self, first: Sequence[Callable[[], object]]) -> None:
+    def _run_key_jobs(self, first: Sequence[Callable[[], object]]) -> None:
         for act in first:
             self._attempt(act)
         jobs = (
-            Job(self._duties.report_node, self._key_refresh_seconds),
+            Job(self._key_jobs.report_node, self._key_refresh_seconds),
             Job(self._tick, self._tick_seconds, spread=0.5),
             *self._audit_jobs("write_audit_checkpoint", _CHECKPOINT_INTERVAL_SECONDS),
         )
@@ -280,9 +279,9 @@ class Maintenance:
     def _tick(self) -> None:
         """Run a rotation tick; while the clock has leapt, only follow withdrawals."""
         if self.purge.clock_is_trusted():
-            self._duties.tick()
+            self._key_jobs.tick()
         else:
-            self._duties.withdraw()
+            self._key_jobs.withdraw()
 
     def _repeat(
         self,

@@ -34,7 +34,7 @@ from authz_server.grants.registry import BUILT_IN, collect_grants
 from authz_server.grants.token_exchange import TokenExchangeGrant
 from authz_server.key_rings.backends import ring_rules
 from authz_server.key_rings.consumers import JwksReaders
-from authz_server.key_rings.jobs import KeyDuties, record_proof, tick_interval_seconds
+from authz_server.key_rings.jobs import KeyJobs, record_proof, tick_interval_seconds
 from authz_server.key_rings.standby import StandbyReadiness
 from authz_server.plugin_notifications import PATIENCE_SECONDS
 from authz_server.settings import Settings
@@ -219,7 +219,7 @@ class ServerServices(Services):
         return JwksReaders(self.clock)
 
     @cached_property
-    def key_duties(self) -> KeyDuties:
+    def key_jobs(self) -> KeyJobs:
         """Does the background work for the key rings."""
         keys = self.settings.keys
         rotator = Rotator(
@@ -232,7 +232,7 @@ class ServerServices(Services):
             readiness=StandbyReadiness(self.database, keys, self.clock),
             limit=self.purge.limit,
         )
-        return KeyDuties(
+        return KeyJobs(
             database=self.database,
             store=self.key_store,
             key_rings=self.key_rings,
@@ -316,7 +316,7 @@ class ServerServices(Services):
             feed=self.feed,
             key_rings=self.key_rings,
             key_refresh_seconds=self.settings.keys.refresh_interval_seconds,
-            duties=self.key_duties,
+            key_jobs=self.key_jobs,
             tick_seconds=tick_interval_seconds(self.settings.keys),
             authenticator=self.authenticator,
             refusals=self.refusals,

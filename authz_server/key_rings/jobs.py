@@ -44,7 +44,7 @@ def tick_interval_seconds(settings: KeySettings) -> float:
     return max(min(durations) / 10, 1.0)
 
 
-class KeyDuties:
+class KeyJobs:
     """The key jobs of one process.
 
     Args:

@@ -68,7 +68,7 @@ class Rings:
     refresh = act("refresh")
 
 
-class Duties(Rings):
+class KeyJobs(Rings):
     report_node = act("report_node")
     tick = act("tick")
     withdraw = act("withdraw")
@@ -102,7 +102,7 @@ def maintenance(parts):
         feed=Feed(parts),
         key_rings=Rings(parts),
         key_refresh_seconds=0.02,
-        duties=Duties(parts),
+        key_jobs=KeyJobs(parts),
         tick_seconds=0.02,
         authenticator=Authenticator(parts),
         refusals=Refusals(parts),
@@ -185,14 +185,14 @@ def test_held_work_stands_still_until_it_is_started_again(parts, maintenance):
 
 def test_each_process_starts_its_own_threads_once(parts, maintenance):
     def threads() -> list[str]:
-        names = ("maintenance", "key-duties")
+        names = ("maintenance", "key-jobs")
         return sorted(each.name for each in threading.enumerate() if each.name in names)
 
     before = threads()
     for _ in range(3):
         maintenance.start()
     parts.await_calls("poll", 1)
-    assert sorted([*before, "key-duties", "maintenance"]) == threads()
+    assert sorted([*before, "key-jobs", "maintenance"]) == threads()
     first = maintenance._stopped  # noqa: SLF001 - the fork leaves it to the parent
     maintenance._process_id = os.getpid() + 1  # noqa: SLF001 - as in a process that was forked
     maintenance.start()

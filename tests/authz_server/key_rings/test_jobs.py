@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.database.orm import open_database
 from authz_server.key_rings.consumers import JwksReaders, load_jwks_readers
-from authz_server.key_rings.jobs import KeyDuties, purge_key_rows, tick_interval_seconds
+from authz_server.key_rings.jobs import KeyJobs, purge_key_rows, tick_interval_seconds
 from authz_server.key_rings.models import KeyNode
 from authz_server.key_rings.private_keys import SqlEncryptedKeyStorage
 from authz_server.key_rings.store import SqlKeyStore
@@ -49,7 +49,7 @@ class Process:
         self.rings = KeyRings(self.store, backends, self.clock, "one")
         self.readers = JwksReaders(self.clock)
         self.received = ReceivedEvents()
-        self.duties = KeyDuties(
+        self.duties = KeyJobs(
             database=database,
             store=self.store,
             key_rings=self.rings,
