@@ -1,5 +1,6 @@
 """Requests to URLs of clients, issuers and operators, by the rules of ``[outbound]``."""
 
+import codecs
 import re
 import ssl
 import threading
@@ -154,7 +155,7 @@ class Exchanges:
 def _authorization(token_file: str) -> list[str]:
     """Return the header with the token of a file; the file may have changed."""
     with Path(token_file).open("rb") as file:
-        token = file.read(_MAXIMUM_TOKEN_BYTES + 1).strip()
+        token = file.read(_MAXIMUM_TOKEN_BYTES + 1).removeprefix(codecs.BOM_UTF8).strip()
     if len(token) > _MAXIMUM_TOKEN_BYTES or not re.fullmatch(rb"[A-Za-z0-9._~+/=-]+", token):
         raise FetchError("the token file holds no bearer token")
     return [f"Authorization: Bearer {token.decode()}"]

@@ -4,6 +4,7 @@ Their tokens are signed JWTs: of Kubernetes service accounts, of SPIFFE, of GitH
 or of any OpenID provider.
 """
 
+import codecs
 import json
 import logging
 import re
@@ -203,7 +204,8 @@ class Issuer:
             status = path.stat()
             version = (status.st_mtime_ns, status.st_size)
             if self._file is None or self._file[0] != version:
-                self._file = version, self._parse(path.read_bytes())
+                content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+                self._file = version, self._parse(content)
         except (OSError, KeysError) as error:
             raise FetchError(f"{path.name} cannot be read: {error}") from error
         return self._file[1]

@@ -1,5 +1,6 @@
 """Encrypt a new secret to the public key of its recipient (JWE, RFC 7516)."""
 
+import codecs
 from collections.abc import Callable
 
 from authz_server.errors import InvalidChangeError
@@ -35,7 +36,8 @@ def open_recipient(content: bytes) -> Callable[[str], str]:
 
     try:
         is_pem = b"-----BEGIN" in content
-        jwk = read_pem(content) if is_pem else parse_json_object(content)
+        text = content.removeprefix(codecs.BOM_UTF8)
+        jwk = read_pem(text) if is_pem else parse_json_object(text)
         key = EncryptionKey({"use": KEY_USE, **jwk})
         public = {name: jwk[name] for name in PUBLIC_MEMBERS[jwk["kty"]]}
         key.kid = key.kid or thumbprint(public)

@@ -1,5 +1,6 @@
 """Check the files and URLs by which the server trusts others: authorities, issuers, provider."""
 
+import codecs
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -96,7 +97,7 @@ def _check_folder(key: str, name: str) -> None:
 
 def _read(key: str, name: str, parse: Callable[[bytes], object]) -> None:
     try:
-        parse(Path(name).read_bytes())
+        parse(Path(name).read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         reason = describe_refusal(Path(name), error)
         raise SettingsError(f"{name} cannot be read ({reason})", key=key) from error

@@ -1,5 +1,6 @@
 """Verify the audit trail: stored records, files and key events."""
 
+import codecs
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -210,9 +211,10 @@ def _keys_in(paths: Sequence[Path]) -> list[tuple[str, Mapping[str, Any], str]]:
     found: list[tuple[str, Mapping[str, Any], str]] = []
     for path in paths:
         try:
+            content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
             found.extend(
                 (str(jwk["kid"]), jwk, str(jwk["alg"]))
-                for jwk in parse_json_object(path.read_bytes())["keys"]
+                for jwk in parse_json_object(content)["keys"]
                 if jwk["kty"] in PUBLIC_MEMBERS and "alg" in jwk
             )
         except (TokenRefusedError, TypeError, KeyError) as error:

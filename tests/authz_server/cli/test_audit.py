@@ -1,5 +1,6 @@
 """``audit`` and ``report`` at the command line: search, export, verify, who could do what."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -126,7 +127,9 @@ def test_files_are_verified_with_a_key_set_and_without_the_database(site, tmp_pa
     cli = type(site.cli)(tmp_path / "nothing.toml", "")
     arguments = ("audit", "verify", site.path, "--jwks", jwks)
     assert cli.json(*arguments)["stored"] is None
-    other = json.loads(jwks.read_bytes())
+    jwks.write_bytes(codecs.BOM_UTF8 + jwks.read_bytes())
+    cli.must(*arguments)
+    other = json.loads(site.services[0].key_rings.jwks())
     other["keys"][0]["x"] = other["keys"][0]["y"]
     jwks.write_text(json.dumps(other))
     result = cli.run(*arguments, "--json")

@@ -1,5 +1,6 @@
 """``--encrypt-to``: a generated secret leaves the command line encrypted alone."""
 
+import codecs
 import json
 import re
 from functools import cache, partial
@@ -78,6 +79,13 @@ def test_a_generated_secret_is_printed_encrypted(stocked, tmp_path, kind):
     assert SECRET.fullmatch(opened(written.read_text().strip(), kind))
     text = stocked.must("client", "secret", "add", "payer", "--encrypt-to", file)
     assert SECRET.fullmatch(opened(text.splitlines()[-1], kind))
+
+
+def test_a_recipients_key_may_begin_with_a_byte_order_mark():
+    jwk = import_key(public_pem(key_of("EC")), "EC").as_dict(private=False)
+    for content in (json.dumps(jwk).encode(), public_pem(key_of("EC"))):
+        seal = open_recipient(codecs.BOM_UTF8 + content)
+        assert opened(seal("the secret"), "EC") == "the secret"
 
 
 def test_a_recipient_that_cannot_be_used_makes_nothing(stocked, tmp_path):

@@ -296,6 +296,9 @@ def test_an_operators_url_may_have_its_own_authority_token_and_inner_address(
     # What is held for an operator's URL is not given to a client that names it.
     with pytest.raises(UrlRefusedError):
         get(fetcher, url)
+    token.write_text("\ufeffa.b-c\r\n")  # a byte order mark of an editor is not the token's
+    get(make_fetcher(here), url, access=access)
+    assert b"Authorization: Bearer a.b-c\r\n" in tls_server.requests[-1]
     token.write_text("a\r\nX-Other: b")
     with pytest.raises(FetchError):
         get(make_fetcher(here), url, access=access)
