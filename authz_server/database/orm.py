@@ -174,8 +174,7 @@ def _sqlite_engine(settings: DatabaseSettings, *, may_create: bool) -> Engine:
     waiting = {"timeout": settings.statement_timeout_milliseconds / 1_000}
     engine = create_engine(settings.url, **_pool_options(settings), connect_args=waiting)
     make_durable(engine, settings.statement_timeout_milliseconds)
-    if settings.parts.file:
-        follow_file(engine, settings.parts.file, may_create=may_create)
+    follow_file(engine, settings.parts.file, may_create=may_create)
     return engine
 
 

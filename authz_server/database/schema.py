@@ -187,7 +187,7 @@ def name_database(settings: DatabaseSettings) -> str:
     """Return the name of the database in messages."""
     parts = settings.parts
     if parts.is_sqlite:
-        return f"the database file {parts.file}" if parts.file else "the database in memory"
+        return f"the database file {parts.file}"
     values = parts.parameters
     place = values.get("host") or values.get("service") or "the local socket"
     return f"the database {values.get('dbname') or values.get('user') or '(by default)'} at {place}"

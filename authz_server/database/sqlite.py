@@ -25,10 +25,7 @@ _CHECKPOINT_PAGES = 4_000
 
 
 def find_file(path: str) -> FileIdentity:
-    """Return the identity of the file at ``path``, to detect a replacement.
-
-    None if there is no file, and for a database in memory.
-    """
+    """Return the identity of the file at ``path``, to detect a replacement; None without one."""
     try:
         found = os.stat(path)  # noqa: PTH116 - runs for every request
     except OSError:

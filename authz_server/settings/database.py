@@ -51,7 +51,7 @@ class DatabaseUrl:
 
     Attributes:
         is_sqlite: whether it names an SQLite database.
-        file: the path of an SQLite file; empty for PostgreSQL and for a database in memory.
+        file: the path of an SQLite file; empty for PostgreSQL.
         parameters: libpq's parameters in the URL; empty for SQLite.
     """
 
@@ -82,7 +82,7 @@ class DatabaseUrl:
             folder: the base of relative paths.
         """
         if self.is_sqlite:
-            return replace(self, file=str(folder / self.file) if self.file else "")
+            return replace(self, file=str(folder / self.file))
         paths = {name: str(folder / path) for name, path in self.files().items()}
         return self.with_parameters(**paths)
 
@@ -94,7 +94,7 @@ class DatabaseUrl:
     def render(self, *, hide_password: bool = False) -> str:
         """Return the URL as text."""
         if self.is_sqlite:
-            return f"{_SQLITE}{self.file}" if self.file else "sqlite://"
+            return f"{_SQLITE}{self.file}"
         values = dict(self.parameters)
         for name in _PASSWORDS:
             if hide_password and name in values:
@@ -169,7 +169,8 @@ def _sqlite_file(url: str) -> str:
     if "?" in url or url.startswith(f"{_SQLITE}file:"):
         refuse("url", "an SQLite URL has no parameters", "Write sqlite:/// and the file's path.")
     if url in ("sqlite://", _SQLITE, f"{_SQLITE}:memory:"):
-        return ""
+        reason = "a database in memory is empty in each process"
+        refuse("url", reason, "Write sqlite:///authz-server.db.")
     if not url.startswith(_SQLITE):
         name = url.partition(":")[2].lstrip("/") or "authz-server.db"
         refuse("url", f"{url!r} names no file", f"Write sqlite:///{name}, with three slashes.")

@@ -338,7 +338,4 @@ class Settings(Branch, frozen=True, kw_only=True):
             refuse("outbound.plain_http", "plain http is for development only")
         if admin.openid.uses_plain_http:
             refuse("admin.openid.issuer", "plain http is for development only")
-        database = self.database.parts
-        if database.is_sqlite and not database.file:
-            refuse("database.url", "a database in memory is for development only")
         self.keys.require_production()

@@ -289,9 +289,18 @@ def test_again_after_a_mistyped_database_it_names_what_the_file_has(tmp_path):
     assert _init(tmp_path, *options, f"sqlite:///{tmp_path}/a.db", "--force").exit_code == 0
 
 
+def test_a_database_in_memory_is_refused(tmp_path):
+    """Case R241: for a trial, too: each process would have one of its own."""
+    for url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        refused = _init(tmp_path / "site", "--development", "--database-url", url)
+        assert refused.exit_code == 1
+        assert "write sqlite:///authz-server.db" in refused.stderr.lower()
+        assert not (tmp_path / "site" / "authz-server.toml").exists()
+
+
 def test_settings_that_cannot_be_used_are_not_kept(tmp_path):
     memory = ("--issuer", ISSUER, "--database-url", "sqlite://")
-    assert "in memory is for development" in _init(tmp_path / "site", *memory).stderr
+    assert "in memory is empty" in _init(tmp_path / "site", *memory).stderr
     assert not (tmp_path / "site" / "authz-server.toml").exists()
     assert _init(tmp_path / "site", "--issuer", ISSUER).exit_code == 0
     before = (tmp_path / "site" / "authz-server.toml").read_text()

@@ -72,8 +72,11 @@ def test_a_file_in_another_spelling_is_shown_as_it_is_written(url, remedy):
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
-def test_a_database_in_memory_has_no_file(url):
-    assert parse_database_url(url).file == ""
+def test_a_database_in_memory_is_refused(url):
+    """Each process would have one of its own, without a schema."""
+    with pytest.raises(RuleError, match="in memory") as refused:
+        parse_database_url(url)
+    assert "sqlite:///authz-server.db" in refused.value.remedy
 
 
 def test_files_of_tls_are_relative_to_the_settings(tmp_path, monkeypatch):

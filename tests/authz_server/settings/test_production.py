@@ -8,7 +8,6 @@ PRODUCTION_ONLY = {
     "logging.level": "[logging]\nlevel = 'debug'",
     "server.host": "[server]\nhost = '0.0.0.0'",
     "server.trusted_proxies": "[server]\nhost = '0.0.0.0'\ntrusted_proxies = ['0.0.0.0/0']",
-    "database.url": "[database]\nurl = 'sqlite://'",
     "keys.rings.es256.backend": "[keys.rings.es256]\nbackend = 'memory://'",
 }
 
