@@ -106,7 +106,7 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         try:
             grant = self.get_token_grant(request)
         except UnsupportedGrantTypeError:
-            raise OAuthError("grant_type_unsupported") from None
+            raise OAuthError("grant_type_unsupported", request.form["grant_type"]) from None
         if request.further_audiences and not grant.ACCEPTS_AUDIENCES:
             raise OAuthError("parameter_repeated")
         binder = self._binder

@@ -174,6 +174,15 @@ def test_record_of_a_request_without_a_secret(protocol: Protocol, endpoint: str)
         assert (record["reason"], record["client_id"]) == ("credentials_missing", client_id)
 
 
+@pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
+def test_record_names_the_grant_type_that_is_not_supported(protocol: Protocol, endpoint: str):
+    answer = protocol.ask(endpoint, protocol.demo.basic, grant_type="password")
+    require_refusal(answer, 400, "unsupported_grant_type", endpoint)
+    record = last_record(protocol)
+    assert (record["reason"], record["detail"]) == ("grant_type_unsupported", "password")
+    assert "password" not in answer.text
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_record_of_a_throttled_failure_names_its_reason(start_protocol, endpoint: str, method: str):

@@ -81,7 +81,8 @@ class SharedSecret(ClientAuthenticationMethod):
             )
         # Some clients send the same pair in both places, which is permitted.
         if secret is not None and Reading(client_id or "", secret.encode()) not in readings:
-            raise OAuthError("several_authentication_methods", client_id=client_id or "")
+            claimed = client_id or (readings[0].client_id if readings else "")
+            raise OAuthError("several_authentication_methods", client_id=claimed)
         if not readings and not _is_basic(authorization):
             return None
         if secret is not None and self._is_registered_for_post(client_id or ""):

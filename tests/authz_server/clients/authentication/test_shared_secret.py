@@ -105,6 +105,14 @@ def test_fields_of_the_form_are_offered_as_they_are(client_id, secret):
     assert credentials.readings == (Reading(client_id, secret.encode()),)
 
 
+def test_the_refusal_of_two_secrets_names_the_client_of_the_header():
+    """The audit record has the client id in the request, also if the form has none."""
+    with pytest.raises(OAuthError) as refused:
+        recognise({"client_secret": "another"}, basic("payer:a-secret"))
+    assert refused.value.reason == "several_authentication_methods"
+    assert refused.value.client_id == "payer"
+
+
 @given(client_id=ids, other=ids, secret=secrets)
 def test_a_client_id_beside_basic_has_to_be_the_same(client_id, other, secret):
     """Case A5"""
