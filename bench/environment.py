@@ -1,4 +1,4 @@
-"""Where a benchmark ran: versions, processors, load; neither the machine's name nor a path."""
+"""The environment of a benchmark: versions, processors, load; no machine's name and no path."""
 
 import json
 import os

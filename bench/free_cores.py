@@ -1,4 +1,4 @@
-"""Whether the machine is free enough to compare processor time."""
+"""Check that the machine is free enough to compare processor time."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What happened to the tokens of each key, as issuers and verifiers report it."""
+"""The tokens of each key, as issuers and verifiers report them."""
 
 from collections import defaultdict
 from collections.abc import Mapping

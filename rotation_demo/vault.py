@@ -1,4 +1,4 @@
-"""What the security team does in its OpenBao: an engine, a key, and an identity for each of three.
+"""Acts of the security team in its OpenBao: an engine, a key, and an identity for each of three.
 
 The server may sign and read; the rotator may make versions and raise the floor for signing; people
 may do in an emergency what both may not. Root is used for this and for nothing else.

@@ -1,4 +1,4 @@
-"""What `make dist` builds, and that pip installs nothing whose hash differs from the locked one."""
+"""The files of `make dist`; pip installs nothing whose hash differs from the locked one."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""What the printed settings let through, and for how long: nginx, HAProxy and Apache.
+"""Tokens that the printed settings of nginx, HAProxy and Apache accept, and for how long.
 
 The tables of docs/connecting.md are held to what is found here.
 """

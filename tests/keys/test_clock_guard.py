@@ -1,4 +1,4 @@
-"""Who may not sign may not plan: a machine whose clock is off changes no ring."""
+"""A machine whose clock is off neither signs nor changes a ring."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What a process knows of the rings: replaced as a whole, kept through faults."""
+"""The state of the rings in a process is replaced as a whole, and kept through faults."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Who signs, and when nobody may: clocks, remote backends, keys that nobody knows."""
+"""Signing with remote backends, wrong clocks and unknown keys."""
 
 from dataclasses import replace
 

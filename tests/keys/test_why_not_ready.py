@@ -1,4 +1,4 @@
-"""Whether this process could sign now, and why not: proved cheaply, never assumed."""
+"""The reason why this process could not sign now: proved cheaply, never assumed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How a receiver of webhooks that fails is left alone, and how it gets its events afterwards."""
+"""A receiver of webhooks that fails is left alone, and gets its events afterwards."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""What the benchmark may print: no ratios from a busy machine, nothing from a wrong answer."""
+"""The benchmark prints no ratios of a busy machine, and nothing after a wrong answer."""
 
 import os
 import sys

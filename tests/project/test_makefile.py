@@ -1,4 +1,4 @@
-"""What the Makefile does before it can rely on anything."""
+"""The Makefile where nothing is installed yet."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What could not run is named at the end, with the package that would let it."""
+"""The end of a run names the tests that were not run, and the packages that they need."""
 
 from types import SimpleNamespace
 

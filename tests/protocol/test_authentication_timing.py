@@ -1,4 +1,4 @@
-"""How long a refusal takes tells nothing about why.
+"""The time of a refusal does not depend on its reason.
 
 Processor time of the thread is measured, not the clock on the wall, so that a busy machine does not
 matter, and medians are compared. Up to five parts in a hundred, some microseconds that no sender

@@ -1,4 +1,4 @@
-"""What becomes of a client's tokens when it is deleted, created again, disabled and enabled."""
+"""Tokens of a client that is deleted, created again, disabled and enabled."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""How long a response may be kept: by the risk of the scopes that the caller sees."""
+"""The time for which a response may be kept, by the risk of the scopes that the caller sees."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the public listener does not serve, and how it is reached."""
+"""The public listener: paths that it does not serve, and addresses that reach it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a registration chooses: the type of tokens, the form of answers, who a signed answer names.
+"""Choices of a registration: the type of tokens, the form of answers, the aud of signed answers.
 
 The defaults are the specifications'. The other choice is for software in use that reads no more.
 """

@@ -1,4 +1,4 @@
-"""What is inside an access token (RFC 9068, 2), read by a library of another maker."""
+"""The claims of an access token (RFC 9068, 2), read by another library."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How long tokens live, and what cannot be set."""
+"""Lifetimes of tokens, and settings that are refused."""
 
 from pathlib import Path
 

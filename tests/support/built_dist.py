@@ -1,4 +1,4 @@
-"""What `make dist` builds, made once for all the tests of a run that need it."""
+"""The files of `make dist`, built once for all tests of a run that need them."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What is written in a JWT, read without any check."""
+"""The claims of a JWT, read without a check."""
 
 import base64
 import json

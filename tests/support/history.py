@@ -1,4 +1,4 @@
-"""What clients saw of tokens at a server with several processes, and whether it can be true.
+"""Histories of tokens as clients saw them at several processes, and a check of their order.
 
 A token is a register that is written once: issued, then perhaps ended. Times are of one monotonic
 clock; what had no answer, or a 503, is «perhaps» and proves nothing.

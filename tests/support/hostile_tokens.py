@@ -1,4 +1,4 @@
-"""What arrives instead of a token: mutations of a sound one, and what never was one."""
+"""Values presented as a token: mutations of a valid one, and others."""
 
 import json
 from base64 import urlsafe_b64decode

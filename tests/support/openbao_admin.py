@@ -1,4 +1,4 @@
-"""What root does to an OpenBao server before and during a test."""
+"""Acts of root at an OpenBao server, before and during a test."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

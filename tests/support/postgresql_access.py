@@ -1,4 +1,4 @@
-"""What tests do with a PostgreSQL server that already runs: make, copy and drop databases."""
+"""Make, copy and drop databases at a running PostgreSQL server."""
 
 import secrets
 from typing import Any

@@ -1,4 +1,4 @@
-"""How many generated inputs a test tries: a quarter in `make test`, all in `make acceptance`."""
+"""The number of generated inputs of a test: a quarter in `make test`, all in `make acceptance`."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What an operator can cause is answered with a sentence, never as unexpected."""
+"""Errors that an operator can cause are reported by a sentence, never as unexpected."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What the health listener answers: ready, degraded, not ready; and the page of metrics."""
+"""Answers of the health listener: ready, degraded, not ready; and the page of metrics."""
 
 import psycopg
 import pytest

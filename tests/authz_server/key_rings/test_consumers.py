@@ -1,4 +1,4 @@
-"""Who reads the JWKS: noted in little memory, written down, compared with a publication."""
+"""Readers of the JWKS: noted in little memory, stored, compared with a publication."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta

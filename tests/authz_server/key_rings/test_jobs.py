@@ -1,4 +1,4 @@
-"""What a serving process does for the key rings beside answering."""
+"""Background jobs of a worker for the key rings."""
 
 import os
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""How far this machine's clock is off the database's."""
+"""The offset of this machine's clock from the database's."""
 
 import time
 from datetime import UTC, datetime, timedelta

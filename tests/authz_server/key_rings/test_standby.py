@@ -1,4 +1,4 @@
-"""Whether those who verify know the key that signs next."""
+"""Verifiers know the next key before it signs."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What processes count reaches the page of metrics, all of them together, ended ones too."""
+"""The page of metrics adds up the counts of all processes, ended ones too."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""Who could use a scope in the past, by the stops that were in force then."""
+"""Clients that could use a scope in the past, by the stops that were in force then."""
 
 import pytest
 

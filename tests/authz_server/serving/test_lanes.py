@@ -1,4 +1,4 @@
-"""What waits never holds the event loop, and lanes do not wait for each other."""
+"""Work that waits never holds the event loop, and lanes do not wait for each other."""
 
 import asyncio
 import contextvars

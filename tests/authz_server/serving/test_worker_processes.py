@@ -1,4 +1,4 @@
-"""How the main process starts workers: by a fork while it has one thread, then as new programs."""
+"""The main process forks workers while it has one thread; later ones are new programs."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What production refuses and development permits."""
+"""Settings that production refuses and development permits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a client gets: never more than it was granted, in worlds that are made up at random."""
+"""A client never gets more than it was granted, in generated catalogues and registrations."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Whether a ring is in order: the same answer wherever it is asked."""
+"""The judgement of a ring is the same wherever it is asked for."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What operators order: revocation, taint, freeze, activation, destruction."""
+"""Orders of operators: revocation, taint, freeze, activation, destruction."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""How this server authenticates to the provider."""
+"""Authentication of this server to the provider."""
 
 from types import SimpleNamespace
 from urllib.parse import parse_qs

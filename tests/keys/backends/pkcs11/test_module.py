@@ -1,4 +1,4 @@
-"""When a session is opened, renewed and left alone: by a module that writes down what is asked."""
+"""Sessions that are opened, renewed and left alone, by a module that records its calls."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What transit answers is believed only as far as it fits what was asked."""
+"""Replies of transit are accepted only if they fit the request."""
 
 import json
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""What goes wrong with transit unless it is guarded against, on a real server."""
+"""Traps of transit against which the backend guards, on a real server."""
 
 import base64
 import hashlib
