@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import ceil
 
 from authz_server.admin.problems import Problem
+from keys.plurals import counted
 
 _WINDOW_SECONDS = 60.0
 _MAXIMUM_CALLERS = 10_000
@@ -43,6 +44,6 @@ class CallerRates:
             seconds = max(1, ceil(began_at + _WINDOW_SECONDS - now))
             raise Problem(
                 "too-many-requests",
-                f"A caller may send {self._maximum} requests a minute.",
+                f"A caller may send {counted(self._maximum, 'request')} a minute.",
                 headers={"Retry-After": str(seconds)},
             )

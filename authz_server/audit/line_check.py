@@ -18,6 +18,7 @@ from authz_server.audit.findings import (
     describe,
 )
 from keys.errors import TokenRefusedError
+from keys.plurals import counted
 
 _CONTINUED = "audit.continued"
 #: The number of hashes of a writer for a checkpoint that is written some records later.
@@ -143,9 +144,9 @@ class LineCheck:
                 self._find(
                     "removed",
                     "the files",
-                    "the writer {writer} has {n} records by {source}, and none of them is here",
+                    "the writer {writer} has {records} by {source}, and none is here",
                     writer=writer,
-                    n=max(each.head.sequence for each in known),
+                    records=counted(max(each.head.sequence for each in known), "record"),
                     source=known[-1].source,
                 )
         if self._unreadable and not self._records + self._unchained:

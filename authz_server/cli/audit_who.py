@@ -46,7 +46,9 @@ def who(
 
 
 def _who_lines(found: WhoAnswer) -> Iterator[str]:
-    yield f"{', '.join(found.scopes)} at {timestamp(found.at)}"
+    yield shown(f"{', '.join(found.scopes)} at {timestamp(found.at)}")
+    if not found.known:
+        yield "NOTE the catalogue does not have this scope: see `authz-server scope list`."
     yield f"Clients that could: {len(found.could)}"
     for grant in found.could:
         since = f" since {timestamp(grant.granted_at)}" if grant.granted_at else ""

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from keys.plurals import counted as counted  # noqa: PLC0414 - commands import it from here
+
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -22,17 +24,6 @@ def span(seconds: int) -> str:
     """Return a number of seconds in the largest unit that divides it, such as ``7 d``."""
     size, unit = next(each for each in _UNITS if seconds % each[0] == 0)
     return f"{seconds // size} {unit}"
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun, such as ``1 record`` and ``2 records``.
-
-    Args:
-        number: how many there are.
-        one: the noun, or more words, for 1.
-        many: those for other numbers; empty: the same with an ``s``.
-    """
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def plain_value(value: object) -> object:

@@ -163,8 +163,8 @@ def _find_conditions(services: Services, client: ClientEntry) -> list[str]:
     for budget in budgets:
         of_scope = f" with the scope {budget.scope}" if budget.scope else ""
         conditions.append(
-            f"The client has obtained fewer than {budget.tokens} tokens{of_scope} in this"
-            f" {budget.per}."
+            f"The number of tokens{of_scope} that the client has obtained in this {budget.per} is"
+            f" below {budget.tokens}."
         )
     if services.settings.plugins.enabled:
         conditions.append("The plugins do not refuse the request.")

@@ -77,7 +77,7 @@ def test_conditions_that_are_not_judged_are_named(protocol: Protocol):
     found = explain_request(protocol.services, client.id, scope="mapper/link")
     assert found.granted
     assert "DPoP" in found.conditions[0]
-    assert "fewer than 1 tokens in this day" in found.conditions[1]
+    assert "in this day is below 1." in found.conditions[1]
 
 
 @pytest.mark.parametrize(

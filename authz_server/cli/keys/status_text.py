@@ -99,7 +99,7 @@ def facts_of(status: RingStatus) -> Iterator[tuple[str, list[str]]]:
     yield "backend", [*_backend(status.at_backend)]
     yield "nodes", [*_nodes(status.nodes)]
     yield "readers", consumer_lines(status.readers)
-    chain = "their chain is whole" if status.events.verified else "THEIR CHAIN IS BROKEN"
+    chain = "the chain is whole" if status.events.verified else "THE CHAIN IS BROKEN"
     yield "events", [f"{status.events.count}, {chain}"]
     if status.due:
         yield "due", [*status.due]

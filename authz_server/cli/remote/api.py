@@ -296,7 +296,7 @@ def _error(name: str, members: Mapping[str, Any], response: Response) -> Operato
         case "invalid-dpop-proof":
             text = f"{text} The URL of --server is to be admin.public_url."
         case "too-many-requests":
-            text = f"{text} Try again in {response.headers.get('retry-after', 'some')} seconds."
+            text = f"{text} Try again in {response.headers.get('retry-after', 'some')} s."
     return _ERRORS.get(name, OperatorError)(shown(text))
 
 

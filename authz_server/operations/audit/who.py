@@ -20,7 +20,7 @@ from authz_server.operations.audit.files import (
     within_time,
 )
 from authz_server.operations.audit.grants import Grant, find_grants
-from authz_server.operations.audit.spellings import find_scopes
+from authz_server.operations.audit.spellings import find_catalogued
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 
 _LONGEST = timedelta(seconds=LONGEST_LIFETIME_SECONDS)
@@ -54,6 +54,8 @@ class WhoAnswer:
     Attributes:
         at: the time.
         scopes: the scopes, by their canonical names.
+        known: whether the catalogue has them now; one that it does not have is misspelled, or was
+            removed, and then it stands for itself.
         could: the clients that could obtain a token with one of them.
         unknown: the clients whose state at the time is not known.
         held: the clients that had such tokens, by the records of issued tokens.
@@ -65,6 +67,7 @@ class WhoAnswer:
 
     at: datetime
     scopes: tuple[str, ...]
+    known: bool = True  # A server of the release before does not say so.
     could: tuple[Grant, ...]
     unknown: tuple[str, ...]
     held: tuple[HeldTokens, ...]
@@ -92,7 +95,8 @@ def find_who(
     destination = services.settings.audit.destination
     paths = tuple(files) or find_audit_files(destination)
     with services.database.reading() as session:
-        scopes = find_scopes(session, scope)
+        catalogued = find_catalogued(session, scope)
+        scopes = catalogued or {scope: frozenset({scope})}
         grants = find_grants(session, scopes, at)
         revoked = _find_revoked(session, at)
     spellings = frozenset[str]().union(*scopes.values())
@@ -100,6 +104,7 @@ def find_who(
     return WhoAnswer(
         at=at,
         scopes=tuple(sorted(scopes)),
+        known=bool(catalogued),
         could=grants.could,
         unknown=grants.unknown,
         held=_find_held(spellings, at, revoked, paths),

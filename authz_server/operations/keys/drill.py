@@ -23,6 +23,7 @@ from keys.errors import KeysError, StoreUnavailable
 from keys.lifecycle.orders import Revoke
 from keys.lifecycle.plan import Plan
 from keys.lifecycle.rules import find_active_key
+from keys.plurals import counted
 from keys.signing_key import RingSnapshot, SigningKey
 
 PURPOSE = "drill"
@@ -145,7 +146,7 @@ class _Rehearsal:
 
     def read(self) -> str:
         """Read the rings, as every node does at its interval."""
-        return f"{len(self._context.rings())} rings"
+        return counted(len(self._context.rings()), "ring")
 
     def plan(self, active: SigningKey) -> str:
         """Plan the revocation with the present state of the backend."""
@@ -155,7 +156,7 @@ class _Rehearsal:
         outages = self._context.notices.outages
         if outages:
             raise StoreUnavailable("; ".join(outages.values()))
-        return f"{len(plan.changes)} changes" + (", then a fence" if plan.fence else "")
+        return counted(len(plan.changes), "change") + (", then a fence" if plan.fence else "")
 
     def sign(self, standby: SigningKey) -> str:
         """Sign a fixed text with the standby, logged in as the server."""

@@ -11,6 +11,7 @@ from authz_server.operations.keys.context import KeyContext, require_steady_cloc
 from authz_server.settings import SettingsError
 from keys.backend import KeyBackend
 from keys.lifecycle.first_key import FIRST_VERSIONS, create_first_key
+from keys.plurals import counted
 
 # Backends whose private keys this server encrypts.
 _ENCRYPTED = frozenset({"sql", "file"})
@@ -115,7 +116,8 @@ def _create(context: KeyContext, name: str, *, in_use: bool, dry_run: bool) -> F
     if not has_keys and dry_run:
         versions = len(backend.describe_versions(name).versions)
         made = max(FIRST_VERSIONS - versions, 0) if may_create else 0
-        sentence = f"{made} keys are to be made at {definition.backend_uri}; {versions} are there."
+        to_make, there = counted(made, "key is", "keys are"), counted(versions, "is", "are")
+        sentence = f"{to_make} to be made at {definition.backend_uri}; {there} there."
     elif not has_keys:
         written = create_first_key(
             services.key_store,

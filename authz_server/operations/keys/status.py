@@ -28,6 +28,7 @@ from keys.lifecycle.rules import (
 )
 from keys.lifecycle.state import get_ring
 from keys.node_clock import CLOCK_ALARM
+from keys.plurals import counted
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 from keys.store import NodeReport
 
@@ -340,7 +341,7 @@ def find_overdue(ring: RingSnapshot, rings: Sequence[RingSnapshot], now: datetim
     if active is not None and active.activate_at is not None:
         age = now - active.activate_at
         if age > timedelta(seconds=ring.rotation_interval_seconds) + AGE_GRACE:
-            yield f"version {active.version} has signed for {age.days} days"
+            yield f"version {active.version} has signed for {counted(age.days, 'day')}"
         if active.state is KeyState.PUBLISHED and age > GRACE:
             yield f"version {active.version} signs, and that is not recorded: no tick runs"
     for key in ring.keys:

@@ -23,6 +23,7 @@ from keys.backends.vault.policy import (
     grants_for,
 )
 from keys.errors import BackendDenied
+from keys.plurals import counted
 
 if TYPE_CHECKING:  # connections are for the command that has a Vault
     from keys.backends.vault.client import VaultClient
@@ -103,7 +104,7 @@ def _limits(client: VaultClient, data: Mapping[str, Any]) -> Iterator[Finding]:
     vault, uses = client.name, client.token_uses
     if uses:
         detail = (
-            f"a token is good for {uses} requests, so there is a login for as many: set "
+            f"a token is good for {counted(uses, 'request')}, so there is a login for as many: set "
             "token_num_uses=0 for the role"
         )
         yield Finding(Level.WARNING, "token.num_uses", vault, detail)
@@ -147,10 +148,10 @@ def examine_rights(
     wide = [*_too_wide(grants, held)]
     findings = narrow + wide
     if not narrow:
-        detail = f"all that {role} needs is permitted, on {len(grants)} paths"
+        detail = f"all that {role} needs is permitted, on {counted(len(grants), 'path')}"
         findings.append(Finding(Level.OK, "privilege.sufficient", client.name, detail))
     if not wide:
-        detail = f"nothing else is permitted, on {len(probes)} paths that were asked about"
+        detail = f"nothing else is permitted, on {counted(len(probes), 'path')} asked about"
         findings.append(Finding(Level.OK, "privilege.least", client.name, detail))
     return findings
 

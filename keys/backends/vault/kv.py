@@ -40,6 +40,7 @@ from keys.errors import (
 )
 from keys.jose.jwk import load_public_key, public_jwk
 from keys.jose.signatures import PrivateKey, generate_private_key
+from keys.plurals import counted
 
 logger = logging.getLogger(__name__)
 
@@ -154,9 +155,9 @@ class VaultKvBackend(InProcessBackend):
         try:
             numbers = self._engine.list_numbers()
         except BackendError as error:
-            detail = f"{error}; {len(self._loaded)} keys are in memory"
+            detail = f"{error}; {counted(len(self._loaded), 'key is', 'keys are')} in memory"
             return Health(usable=False, detail=detail)
-        return Health(usable=True, detail=f"{len(numbers)} versions in {where}")
+        return Health(usable=True, detail=f"{counted(len(numbers), 'version')} in {where}")
 
     def _load(self, ring: str, ref: str) -> tuple[PrivateKey, str]:
         is_number = ring == self._ring and _NUMBER.fullmatch(ref)

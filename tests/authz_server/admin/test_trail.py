@@ -44,6 +44,9 @@ def test_who_could_is_answered(site):
     assert [each["client_id"] for each in answer["could"]] == ["trail-who"]
     earlier = site.get("/audit/who?scope=mapper/txn/on-status&at=2000-01-01T00:00:00Z").json
     assert earlier["could"] == []
+    assert (answer["known"], earlier["known"]) == (True, True)
+    misspelled = site.get("/audit/who?scope=mapper/txn/on-statsu&at=2999-01-01T00:00:00Z").json
+    assert (misspelled["known"], misspelled["could"]) == (False, [])
     require_problem(site.get("/audit/who?scope=mapper"), 400, "invalid-request")
     require_problem(site.get("/audit/who?scope=mapper&at=yesterday"), 400, "invalid-request")
 

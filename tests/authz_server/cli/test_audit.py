@@ -234,6 +234,15 @@ def test_who_could_and_who_did(site):
     assert cli.json("audit", "who", "--scope", "mapper/link", "--at", at)["could"] == found["could"]
 
 
+def test_a_scope_that_the_catalogue_does_not_have_is_named(site):
+    """The answer that no client could has the same number for a misspelled scope."""
+    note = "NOTE the catalogue does not have this scope"
+    for scope, known in (("mapper/link", True), ("mapper", True), ("maper/link", False)):
+        question = ("audit", "who", "--scope", scope, "--at", "now")
+        assert (note in site.cli.must(*question)) is not known
+        assert site.cli.json(*question)["known"] is known
+
+
 def test_reports_name_what_is_not_used_and_what_has_no_owner(site):
     cli, services = site.cli, site.services[0]
     site.new_client("ministry", "mapper/link", "mapper/unlink", "disburse/disburse")

@@ -50,7 +50,7 @@ def test_the_state_fits_a_terminal_of_80_columns(keyed):
     keyed.must("keys", "tick")
     shown = keyed.must("keys", "status", "es256")
     assert "version 1 since" in shown
-    assert "their chain is whole" in shown
+    assert "the chain is whole" in shown
     # Whole key ids and long facts may be wider than the picture.
     drawn = [line for line in shown.splitlines() if line.startswith(("v1", "v2", "  ")) and line]
     assert max(len(line) for line in drawn if "░" in line or "█" in line) <= 80

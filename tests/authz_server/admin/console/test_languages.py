@@ -39,6 +39,16 @@ def test_every_language_has_every_text(language):
         assert texts(key).strip(), key
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_needs_the_plural_of_a_number(language):
+    """A text has one form for every number: the number follows its noun."""
+    texts = texts_in(language)
+    counted = re.compile(r"\{(?:count|tokens|clients|issued|refused)\} \w")
+    assert not [key for key in texts.keys if counted.search(texts(key))]
+    named = "The number of tokens that the client has obtained in this day is below 1."
+    assert not re.search(r"\b1 \w", texts.sentence(named).text)
+
+
 def _find_reasons() -> list[str]:
     """Return the sentences of explanations, as the sources have them."""
     paths = [Path(each.__file__) for each in (explain, explain_token)]

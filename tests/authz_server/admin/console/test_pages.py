@@ -152,6 +152,14 @@ def test_the_static_files_are_cached_with_a_tag(console):
     assert console.get("/static/nothing.css", session=False).status_code == 404
 
 
+def test_a_misspelled_scope_is_named(console):
+    """The page does not merely say that no client could."""
+    sentence = "The catalogue does not have this scope"
+    for scope, said in (("mapper/link", False), ("maper/link", True)):
+        answer = console.get(f"/audit?who={scope}&moment=2026-01-01T14:05")
+        assert (sentence in answer.text) is said
+
+
 def test_an_unknown_item_is_a_page(console):
     """With the words of the API."""
     answer = console.get("/clients/client?id=nothing")

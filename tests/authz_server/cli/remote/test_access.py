@@ -201,7 +201,7 @@ def test_an_answer_that_is_not_one_of_the_api_is_refused(site):
         (answer_with(b'{"items":' + b"[" * 100_000), "management listener"),
         (answer_with(b"[]"), "management listener"),
         (answer_with(b'{"items": [{"id": 1}], "next": null, "total": 1}'), "another form"),
-        (answer_with(problem, 429, extra="Retry-After: 7\r\n"), "Try again in 7 seconds."),
+        (answer_with(problem, 429, extra="Retry-After: 7\r\n"), "Try again in 7 s."),
         (lambda *_: False, "did not answer"),
     ):
         with ScriptedServer(answer) as server:

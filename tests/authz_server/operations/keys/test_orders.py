@@ -55,6 +55,14 @@ def test_the_first_keys_are_made_once(open_keys):
     ]
 
 
+def test_one_missing_key_is_one_key(open_keys):
+    """A backend may have a version that the ring has not adopted."""
+    with open_keys() as context:
+        context.backends["sql://"].create("es256", "ES256")
+        (planned,) = create_first_keys(context, dry_run=True)
+    assert planned.sentence == "1 key is to be made at sql://; 1 is there."
+
+
 def test_a_rotation_returns_the_version_and_who_knows_the_key_that_signs_next(keyed):
     with keyed() as context:
         next_key = standby(context)

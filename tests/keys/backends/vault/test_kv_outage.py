@@ -97,7 +97,7 @@ def test_a_loaded_key_signs_on_and_no_other(open_backend, outage):
             assert caught.value.retry_after >= 1
         health = backend.health()
         assert not health.usable
-        assert "1 keys are in memory" in health.detail
+        assert "1 key is in memory" in health.detail
         assert monotonic() - begun < 30
     assert until_back(lambda: backend.sign(RING, second.ref, "ES256", [b"data"]))
 
