@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from sqlalchemy import Connection, MetaData, Table, false, select
+from sqlalchemy import Connection, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from authz_server.database.errors import describe_failure
@@ -87,8 +87,12 @@ def require_tables(settings: DatabaseSettings) -> None:
 
 
 def _require_table(connection: Connection, table: Table, settings: DatabaseSettings) -> None:
+    # As text: to compile a statement for each table takes a tenth of a second in each start.
+    names = connection.dialect.identifier_preparer
+    columns = ", ".join(map(names.format_column, table.columns))
+    statement = f"SELECT {columns} FROM {names.format_table(table)} WHERE 1 = 0"  # noqa: S608 - our names
     try:
-        connection.execute(select(table).where(false()))
+        connection.exec_driver_sql(statement)
     except DBAPIError as error:
         if _is_locked(error):  # by a migration or a backup: the table is there
             return

@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, Self
 
 from click.testing import CliRunner
@@ -191,11 +192,22 @@ class LiveServer:
             os.killpg(self._running().pid, signal.SIGKILL)
 
 
-def start_command(*arguments: str, output: IO[bytes]) -> subprocess.Popen[bytes] | ForkedServer:
+def start_command(
+    *arguments: str, output: IO[bytes], directory: Path | None = None
+) -> subprocess.Popen[bytes] | ForkedServer:
     """Start `authz-server` with these arguments in a process of its own, forked if possible."""
+    given: dict[str, Any] = {"output": output, "environment": _environment()}
     if can_fork():
-        return fork_server(arguments, output=output, environment=_environment())
-    return start_tied([*_COMMAND, *arguments], output=output, environment=_environment())
+        return fork_server(arguments, directory=directory, **given)
+    return start_tied([*_COMMAND, *arguments], directory=directory, **given)
+
+
+def run_command(*arguments: str, directory: Path) -> tuple[int, str]:
+    """Run `authz-server` in a process as `start_command` does; its status and all it printed."""
+    with TemporaryFile() as output:
+        status = start_command(*arguments, output=output, directory=directory).wait(60)
+        output.seek(0)
+        return status, output.read().decode()
 
 
 def run_cli(

@@ -96,10 +96,15 @@ def _has_process_descriptors() -> bool:
 
 
 def fork_server(
-    arguments: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str]
+    arguments: Sequence[str],
+    *,
+    output: IO[bytes],
+    environment: Mapping[str, str],
+    directory: Path | None = None,
 ) -> ForkedServer:
     """Start `authz-server` with these arguments, in a session of its own; as `start_tied` does."""
-    order = {"arguments": arguments, "environment": dict(environment), "directory": str(Path.cwd())}
+    place = str(directory or Path.cwd())
+    order = {"arguments": arguments, "environment": dict(environment), "directory": place}
     connection = _connect()
     descriptors = array.array("i", [output.fileno()])
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
@@ -217,12 +222,14 @@ def _main(name: str) -> None:
     from sqlalchemy.orm import configure_mappers  # noqa: PLC0415 - before it forks
 
     from authz_server.cli import main  # noqa: PLC0415
+    from support.entry_points import find_key_backends  # noqa: PLC0415
 
     for module in _IMPORTED_BY_EVERY_SERVER:
         import_module(module)
     with suppress(ImportError):
         import_module("uvloop")
     configure_mappers()
+    find_key_backends()
     # The library chooses how it counts when it is imported, by the environment of the server.
     if "prometheus_client" in sys.modules:
         raise RuntimeError("the library of metrics is imported too early")

@@ -1,10 +1,8 @@
 """Commands on keys while the Vault refuses connections: the reason is printed once."""
 
-import subprocess
-import sys
-
 import pytest
 
+from support.live_server import run_command
 from support.ports import release_port, reserve_port
 
 RING = """
@@ -23,21 +21,12 @@ backend = "transit://main/transit/remote"
 """
 
 
-def run(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "authz_server", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory):
     """An installation with a further ring in a Vault that is away."""
     folder = tmp_path_factory.mktemp("installation")
-    assert run(folder, "init", "--development").returncode == 0
+    status, printed = run_command("init", "--development", directory=folder)
+    assert status == 0, printed
     (folder / "token").touch(0o600)
     (folder / "token").write_text("invented", encoding="ascii")
     port = reserve_port()
@@ -49,10 +38,10 @@ def installation(tmp_path_factory):
 
 @pytest.mark.parametrize("command", [["init"], ["tick"], ["doctor"], ["init", "--dry-run"]])
 def test_the_reason_is_printed_once(installation, command):
-    done = run(installation, "keys", *command)
-    assert (done.stdout + done.stderr).count("Connection refused") == 1, done.stdout + done.stderr
+    _, printed = run_command("keys", *command, directory=installation)
+    assert printed.count("Connection refused") == 1, printed
 
 
 def test_with_debug_the_log_is_printed_too(installation):
-    done = run(installation, "--debug", "keys", "init")
-    assert "the Vault at" in done.stderr
+    _, printed = run_command("--debug", "keys", "init", directory=installation)
+    assert "the Vault at" in printed

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from authz_server.database.schema import SchemaError
 from authz_server.database.tables import load_tables, require_tables
 from authz_server.settings import DatabaseSettings
+from support.live_server import call_cli
 from support.settings_file import write_settings
 
 NAMES = """
@@ -48,8 +49,7 @@ def test_a_process_that_imported_nothing_else_knows_every_table(database_url):
 def test_the_command_names_a_table_that_is_missing(database_url, tmp_path, table):
     config = write_settings(tmp_path, database_url, {})
     rename(database_url, table, "elsewhere")
-    command = [sys.executable, "-m", "authz_server", "--config", str(config), "db", "check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = call_cli("db", "check", config=config)
     assert done.returncode != 0
     assert f"The table {table} of the database" in done.stderr
     assert "Traceback" not in done.stderr
