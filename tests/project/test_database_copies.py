@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from support.database_clock import DatabaseClock
 from support.database_copies import DatabaseCopies
 from support.postgresql_access import database_name
 
@@ -92,6 +93,21 @@ def test_a_copy_whose_schema_was_changed_is_not_used_again(copies, change):
         connect(first)
     second = copies.take()
     assert run(second, "SELECT count(*) FROM child") == [(0,)]
+    copies.give_back(second)
+
+
+def test_a_copy_whose_clock_was_off_is_used_again(copies):
+    """Once its own clock is in force, nothing of the other one is left."""
+    first = copies.take()
+    database = "SELECT oid FROM pg_database WHERE datname = current_database()"
+    found = run(first, database)
+    with DatabaseClock(first) as clock:
+        clock.set_ahead(3_600)
+        assert run(first, "SELECT clock_timestamp() > now() + interval '30 minutes'") == [(True,)]
+    copies.give_back(first)
+    second = copies.take()
+    assert run(second, database) == found
+    assert run(second, "SELECT clock_timestamp() < now() + interval '30 minutes'") == [(True,)]
     copies.give_back(second)
 
 

@@ -1,5 +1,9 @@
 """The clock of a PostgreSQL database under a test's control: a machine's clock beside it is off."""
 
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Self
+
 import psycopg
 import pytest
 
@@ -15,7 +19,10 @@ CREATE FUNCTION off.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE 
 
 
 class DatabaseClock:
-    """The clock that new connections to a database read; `set_ahead` sets it, negative: behind."""
+    """The clock that new connections to a database read; `set_ahead` sets it, negative: behind.
+
+    A context manager: in the end the database has its own clock again, and can be used again.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url.replace("+psycopg", "")
@@ -24,6 +31,16 @@ class DatabaseClock:
         # Looked up before the catalogue, which is otherwise always first.
         path = "ALTER DATABASE {} SET search_path = off, pg_catalog, public"
         self._execute(psycopg.sql.SQL(path).format(name))
+        self._reset = psycopg.sql.SQL("ALTER DATABASE {} RESET search_path").format(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._execute(self._reset)
+        # A connection in a transaction holds the schema; the copy is dropped then.
+        with suppress(psycopg.errors.LockNotAvailable):
+            self._execute("SET lock_timeout = 1000; DROP SCHEMA off CASCADE")
 
     def set_ahead(self, seconds: float) -> None:
         """Set the database's clock ahead of the real time."""
@@ -35,6 +52,7 @@ class DatabaseClock:
 
 
 @pytest.fixture
-def database_clock(postgresql_url: str) -> DatabaseClock:
+def database_clock(postgresql_url: str) -> Iterator[DatabaseClock]:
     """The clock of this test's PostgreSQL database."""
-    return DatabaseClock(postgresql_url)
+    with DatabaseClock(postgresql_url) as clock:
+        yield clock
