@@ -159,14 +159,17 @@ def test_long_overload_ends_without_a_trace(edge: ServerFixture, endpoint: str):
     # Connections that are open take some kilobytes each, and give them back.
     time.sleep(2)
     assert edge.memory_bytes() < memory + 200_000_000
-    with steady_load(edge, endpoint) as load:
+    with steady_load(edge, endpoint, pause_seconds=0.01) as load:
         time.sleep(5)
     load.require_all_served()
 
 
 def test_twenty_reloads_under_load_lose_nothing(edge: ServerFixture):
     """Case J117."""
-    with steady_load(edge) as load, steady_load(edge, "introspect") as other:
+    with (
+        steady_load(edge, pause_seconds=0.01) as load,
+        steady_load(edge, "introspect", pause_seconds=0.01) as other,
+    ):
         for number in range(TIMES):
             lifetime = 3_601 if number % 5 == 4 else 100 + number
             settings = {"tokens": {"default_lifetime_seconds": lifetime}}
@@ -187,7 +190,7 @@ def test_twenty_ends_under_load_lose_nothing(edge: ServerFixture):
     """Case J116."""
     lost: list[str] = []
     for _ in range(TIMES):
-        with steady_load(edge, "token", clients=4) as load:
+        with steady_load(edge, "token", clients=4, pause_seconds=0.01) as load:
             time.sleep(1)
             assert edge.server.stop() == 0
             load.stop()

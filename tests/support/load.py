@@ -144,12 +144,21 @@ class SteadyLoad:
             self._stop.wait(self._pause_seconds)
 
 
-def steady_load(edge: ServerFixture, endpoint: str = "token", *, clients: int = 2) -> SteadyLoad:
-    """Return a load of clients that keep their connection, and as many that open new ones."""
+def steady_load(
+    edge: ServerFixture,
+    endpoint: str = "token",
+    *,
+    clients: int = 2,
+    pause_seconds: float = 0.03,
+) -> SteadyLoad:
+    """Return a load of clients that keep their connection, and as many that open new ones.
+
+    Between requests, most of the processor's time is for what happens beside them.
+    """
     request = whole_request(edge, endpoint)
     kept = [Requester(edge.port, request, keeps=True) for _ in range(clients)]
     new = [Requester(edge.port, request, keeps=False) for _ in range(clients)]
-    return SteadyLoad(*kept, *new)
+    return SteadyLoad(*kept, *new, pause_seconds=pause_seconds)
 
 
 class Flood:
