@@ -183,7 +183,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(CaseTable(cases), "case_table")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Describe a test where it runs: each worker process collects all of them."""
     described = describe(item)
     if described is not None:
         item.user_properties.append((PROPERTY, described))
