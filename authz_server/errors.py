@@ -27,7 +27,8 @@ REASONS: dict[str, Reason] = {
     "parameter_missing": Reason(
         "invalid_request",
         400,
-        "A required parameter is missing: grant_type at a token endpoint, token at the others.",
+        "A required parameter is missing: grant_type at a token endpoint, and assertion for the "
+        "JWT bearer grant; token at the others.",
     ),
     "parameter_repeated": Reason("invalid_request", 400, "A parameter was sent more than once."),
     "parameter_malformed": Reason(

@@ -178,9 +178,11 @@ class AuthorizationRules:
             OAuthError: ``authorization_details_...``, ``scope_...`` or ``resource_invalid``.
         """
         parsed = parse_details(details, client.id)
+        named = self._named_resource_servers(client, resources)
+        # First of all, because it refuses an unknown type: no scope would be missing a detail.
+        limited = self._details.find_scopes(client, parsed, named)
         if scope is None or not scope.strip(" "):
-            named = self._named_resource_servers(client, resources)
-            scope = " ".join(self._details.find_scopes(client, parsed, named))
+            scope = " ".join(limited)
             if not scope:
                 raise OAuthError("scope_not_granted", "none of the details", client_id=client.id)
         decided = self.decide_with(client, grant_type, scope, resources, parsed)

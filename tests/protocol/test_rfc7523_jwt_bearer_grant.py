@@ -297,7 +297,9 @@ def test_what_is_not_an_assertion_is_refused(protocol, issuers, endpoint, caller
     ):
         answer = ask(protocol, endpoint, caller, assertion)
         require_refusal(answer, 400, "invalid_grant", endpoint)
-    require_refusal(ask(protocol, endpoint, caller, None), 400, "invalid_request", endpoint)
+    missing = ask(protocol, endpoint, caller, None)
+    require_refusal(missing, 400, "invalid_request", endpoint)
+    assert "assertion" in missing.json["error_description"]
 
 
 def test_the_id_of_another_client_is_no_subject(protocol, issuers):

@@ -173,6 +173,15 @@ def test_details_beyond_the_grant_and_malformed_ones(protocol: Protocol, endpoin
         require_refusal(ask(protocol, endpoint, payer, [detail]), 400, ERROR, endpoint)
 
 
+@pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
+def test_an_unknown_type_is_named_as_the_reason(protocol: Protocol, endpoint: str, payer):
+    """RFC 9396, 5: with and without a scope that needs details of another type."""
+    for scope in (SCOPE, ""):
+        answer = ask(protocol, endpoint, payer, [{"type": "payment_initiation"}], scope=scope)
+        require_refusal(answer, 400, ERROR, endpoint)
+        assert "unknown type" in answer.json["error_description"]
+
+
 HOSTILE = {
     "not JSON": "x",
     "an object": json.dumps(DETAIL),
