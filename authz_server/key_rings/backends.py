@@ -19,7 +19,7 @@ from keys.lifecycle.state import (
     RingRules,
     RotationMode,
 )
-from keys.signing_key import RingDefinition
+from keys.signing_key import RingDefinition, RingSnapshot
 
 #: The actor of a ring: the server's own thread, a scheduled ``keys tick``, or an operator.
 Role = Literal["server", "tick", "order"]
@@ -36,6 +36,17 @@ def ring_definition(settings: Settings, name: str) -> RingDefinition:
         maximum_lifetime_seconds=LONGEST_LIFETIME_SECONDS,
         prepublication_seconds=settings.keys.prepublication_seconds(name),
         rotation_interval_seconds=ring.rotation_interval_seconds,
+    )
+
+
+def find_mismatch(settings: Settings, ring: RingSnapshot) -> str:
+    """Return how the settings of a stored ring differ from it; empty if they do not."""
+    wanted = ring_definition(settings, ring.name)
+    if (ring.alg, ring.backend_uri) == (wanted.alg, wanted.backend_uri):
+        return ""
+    return (
+        f"it is {ring.alg} at {ring.backend_uri}; the settings have {wanted.alg} at "
+        f"{wanted.backend_uri}: give that ring another name and move this one to it"
     )
 
 

@@ -20,6 +20,7 @@ from authz_server.database.errors import describe_failure, find_sentence, with_d
 from authz_server.database.schema import opened_database
 from authz_server.database.tables import require_whole_schema
 from authz_server.errors import OAuthError, OperatorError
+from authz_server.key_rings.backends import find_mismatch
 from authz_server.logs import redact
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.keys.first_keys import require_opened_keys
@@ -296,6 +297,15 @@ def _check_rings(settings: Settings) -> None:
         )
 
 
+def _check_definitions(settings: Settings) -> None:
+    with _parts(settings) as services:
+        rings = _load_rings(services)
+    for ring in rings:
+        known = ring.keys and ring.name in settings.keys.rings
+        if known and (mismatch := find_mismatch(settings, ring)):
+            raise SettingsError(mismatch, key=f"keys.rings.{ring.name}")
+
+
 def _check_rings_of_servers(settings: Settings) -> None:
     with opened_database(settings.database) as database, database.reading() as session:
         require_rings_of_servers(session, settings)
@@ -309,7 +319,14 @@ def _check_restored(settings: Settings) -> None:
 #: The checks of what the settings name on this machine.
 _FILES = (check_tls, check_trust, _check_provider, _check_audit)
 #: The checks of what is in the database.
-_STORED = (_check_keys, check_pepper, _check_rings, _check_rings_of_servers, _check_restored)
+_STORED = (
+    _check_keys,
+    check_pepper,
+    _check_rings,
+    _check_definitions,
+    _check_rings_of_servers,
+    _check_restored,
+)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from authz_server.key_rings.backends import ring_definition
+from authz_server.key_rings.backends import find_mismatch
 from authz_server.key_rings.event_log import verify_event_chain
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.signature_check import check_signature
@@ -48,13 +48,9 @@ def _clock(context: KeyContext) -> Finding:
 def _ring(
     context: KeyContext, ring: RingSnapshot, rings: Iterable[RingSnapshot]
 ) -> Iterator[Finding]:
-    now, wanted = context.now(), ring_definition(context.settings, ring.name)
-    if (ring.alg, ring.backend_uri) != (wanted.alg, wanted.backend_uri):
-        detail = (
-            f"it is {ring.alg} at {ring.backend_uri}; the settings have {wanted.alg} at "
-            f"{wanted.backend_uri}: give that ring another name and move this one to it"
-        )
-        yield Finding(Level.FAILURE, "ring.settings", ring.name, detail)
+    now = context.now()
+    if mismatch := find_mismatch(context.settings, ring):
+        yield Finding(Level.FAILURE, "ring.settings", ring.name, mismatch)
     yield from _prepublication(context, ring)
     yield _signing(ring, judge_ring(ring, rings, now))
     with context.services.database.reading() as session:

@@ -1,15 +1,20 @@
 """`config check` looks at files, addresses and names that the settings refer to."""
 
+import asyncio
+import codecs
 import socket
 from datetime import timedelta
 
 import pytest
+from jwcrypto import jwk, jwt
 
 from authz_server.cli.serve import require_prepared
+from authz_server.clients.issuers import Issuer
 from authz_server.metrics.definitions import CERTIFICATE_END
 from authz_server.metrics.exporter import MetricsPage
 from authz_server.operations.own_certificates import find_certificate_ends
 from authz_server.settings import load_settings
+from keys.jose.foreign import parse_foreign
 from keys.memory import MemoryKeyStore
 from support.client_certificates import ClientAuthority, self_signed
 from support.clock import FakeClock
@@ -26,6 +31,35 @@ def settings_at(cli, tmp_path):
         return cli
 
     return use
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_key_set_of_an_issuer_may_begin_with_a_byte_order_mark(settings_at, tmp_path):
+    """Case R243: the check and the server read over it."""
+    key = jwk.JWK.generate(kty="EC", crv="P-256", kid="k", use="sig", alg="ES256")
+    held = codecs.BOM_UTF8 + f'{{"keys": [{key.export_public()}]}}'.encode()
+    (tmp_path / "keys.json").write_bytes(held)
+    table = {"issuer": "https://issuer.example", "jwks_file": str(tmp_path / "keys.json")}
+    cli = settings_at("other", issuers={"a": table})
+    cli.must("config", "check")
+    settings = load_settings(cli.config).issuers["a"]
+    issuer = Issuer("a", settings, audience="https://a", clock_skew_seconds=0, fetcher=None)
+    token = jwt.JWT(header={"alg": "ES256", "kid": "k"}, claims={"sub": "payer"})
+    token.make_signed_token(key)
+    asyncio.run(issuer.verify(parse_foreign(token.serialize(), 8_000)))
+
+
+def test_settings_of_a_ring_that_differ_from_its_keys_are_named(settings_at, tmp_path):
+    """Case R241: the ring stays as it is stored, and the settings are without effect."""
+    key_file = f"file://{tmp_path}/keys.json"
+    for name, ring in (
+        ("algorithm", {"algorithm": "RS256"}),
+        ("backend", {"algorithm": "ES256", "backend": key_file}),
+    ):
+        cli = settings_at(name, keys={"rings": {"es256": ring}})
+        refusal = cli.refused("config", "check")
+        assert "keys.rings.es256: it is ES256 at sql://; the settings have " in refusal
+        assert "give that ring another name" in refusal
 
 
 def test_a_redis_that_does_not_count_is_named(settings_at, tmp_path, caplog):
