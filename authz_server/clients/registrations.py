@@ -315,7 +315,8 @@ def _require_usable(method: str, properties: Mapping[str, Any]) -> None:
     """Raise InvalidChangeError if no proof of the method could fit the properties."""
     if method == TLS_CLIENT_AUTH:
         require_name(properties)
-    require_fitting_algorithm(method, properties)
+    if properties:
+        require_fitting_algorithm(method, properties)
 
 
 def require_ordered_dates(client: Client) -> None:

@@ -44,7 +44,7 @@ class RequesterRefusedError(ConflictError):
     """The requester of a change may not do it any more.
 
     Args:
-        cause: a sentence that says why.
+        cause: a sentence with the reason.
     """
 
     def __init__(self, cause: str) -> None:

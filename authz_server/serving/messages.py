@@ -162,7 +162,7 @@ class Message:
 
 
 class ChunkEvents:
-    """What the parser of a connection reports of chunks."""
+    """The reports of chunks by the parser of a connection."""
 
     _parsed: Message
 
