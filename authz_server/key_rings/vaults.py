@@ -23,10 +23,17 @@ Identity = Literal["server", "rotator", "operator"]
 
 
 def vault_accesses(
-    settings: Settings, as_: Identity, environ: Mapping[str, str] = os.environ
+    settings: Settings,
+    as_: Identity,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    require_files: bool = True,
 ) -> dict[str, VaultAccess]:
     """Return the access to every configured Vault, by name; see :func:`vault_access`."""
-    return {name: vault_access(settings, name, as_, environ) for name in settings.keys.vaults}
+    return {
+        name: vault_access(settings, name, as_, environ, require_files=require_files)
+        for name in settings.keys.vaults
+    }
 
 
 def vault_access(
@@ -34,6 +41,8 @@ def vault_access(
     name: str,
     as_: Identity,
     environ: Mapping[str, str] = os.environ,
+    *,
+    require_files: bool = True,
 ) -> VaultAccess:
     """Return the access to the Vault ``keys.vaults.NAME``.
 
@@ -43,6 +52,7 @@ def vault_access(
         as_: ``server``, ``rotator`` (its login if configured, else the server's) or ``operator``,
             whose token is in the environment variable ``VAULT_TOKEN``.
         environ: the environment variables.
+        require_files: whether to check the files of the login here; else each log-in does.
 
     Raises:
         SettingsError: there is no such Vault, a file of the login is missing or open to others, or
@@ -57,9 +67,9 @@ def vault_access(
         if as_ == "operator":
             login = _operator_login(environ)
         elif as_ == "rotator" and vault.rotator_login is not None:
-            login = _login(settings, vault.rotator_login, f"{key}.rotator_login")
+            login = _login(settings, vault.rotator_login, f"{key}.rotator_login", require_files)
         else:
-            login = _login(settings, vault.login, f"{key}.login")
+            login = _login(settings, vault.login, f"{key}.login", require_files)
     except RuleError as error:
         raise SettingsError(error.problem, key=error.key, remedy=error.remedy) from error
     return VaultAccess(
@@ -83,10 +93,15 @@ def _operator_login(environ: Mapping[str, str]) -> VaultLogin:
     return VaultLogin(method="token", token=token)
 
 
-def _login(settings: Settings, login: VaultLoginSettings, key: str) -> VaultLogin:
+def _login(
+    settings: Settings,
+    login: VaultLoginSettings,
+    key: str,
+    require_files: bool,  # noqa: FBT001 - passed on
+) -> VaultLogin:
     # The platform sets the mode of a service account's token.
     private = settings.environment == "production" and login.method != "kubernetes"
-    for name in _FILES:
+    for name in _FILES if require_files else ():
         path = getattr(login, name)
         # An agent may write the token after the server has started.
         if name != "token_file":

@@ -35,7 +35,7 @@ def key_context(
     settings = invocation.settings()
     logins = find_logins(settings, role, looking=looking)
     if logins.problem:
-        echo_status(f"{logins.problem} The Vault is asked as the server.")
+        echo_status(f"{logins.problem.rstrip('.')}. The Vault is asked as the server.")
     with (
         nullcontext() if invocation.debug else _without_warnings(),
         open_context(

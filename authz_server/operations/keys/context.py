@@ -126,7 +126,8 @@ def find_logins(
     """Return the logins to the Vaults: those of the operator with a token, else of the rotator.
 
     If the rotator's login cannot be used, an order is executed as the server. The changes to the
-    JWKS and introspection must not wait for a file, and the Vault refuses the others.
+    JWKS and introspection must not wait for a file, and the Vault refuses the others. If the
+    server's login is missing too, the log-in fails where an order needs it.
 
     Args:
         settings: the checked settings.
@@ -135,7 +136,7 @@ def find_logins(
         environ: the environment variables.
 
     Raises:
-        SettingsError: a file of a login is missing or readable by others.
+        SettingsError: a file of a login is missing or readable by others, for a scheduled tick.
     """
     identity: Identity = "operator" if environ.get(TOKEN_VARIABLE, "").strip() else "rotator"
     problem = ""
@@ -146,7 +147,8 @@ def find_logins(
             raise
         if not looking:
             problem = str(error)
-    return VaultLogins(identity, vault_accesses(settings, "server", environ), problem)
+    accesses = vault_accesses(settings, "server", environ, require_files=False)
+    return VaultLogins(identity, accesses, problem)
 
 
 @contextmanager

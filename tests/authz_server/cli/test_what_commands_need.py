@@ -75,6 +75,20 @@ def test_a_command_that_needs_no_vault_needs_no_login(away):
         assert away.run("client", "show", "ministry").exit_code == 0, arguments
 
 
+def test_an_order_on_a_local_ring_needs_no_login_of_a_vault(registered, tmp_path):
+    """An emergency waits for no file of another ring's login."""
+    registered.must("keys", "init")
+    login = {"method": "approle", "role_id": "server", "secret_id_file": "elsewhere"}
+    vaults = {"main": {"addresses": ["http://127.0.0.1:1"], "login": login}}
+    remote = {"algorithm": "ES256", "backend": "transit://transit/oidc"}
+    rings = {"es256": {"algorithm": "ES256"}, "remote": remote}
+    rewrite(registered, tmp_path, {"keys": {"rings": rings, "vaults": vaults}})
+    registered.must("keys", "status", "es256")
+    for command in ("rotate", "taint", "revoke"):
+        registered.must("keys", command, "es256", "--reason", "INC-17", "--yes")
+    assert "elsewhere" in registered.refused("keys", "tick")
+
+
 def test_a_token_is_looked_into_without_a_login(away):
     result = away.run("token", "inspect", input="a.b.c")
     assert result.exit_code == 0, result.output

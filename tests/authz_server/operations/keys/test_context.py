@@ -1,6 +1,7 @@
 """Under which identity the Vaults are asked."""
 
 import pytest
+from msgspec.structs import replace
 
 from authz_server.operations.keys.context import find_logins
 from authz_server.settings import SettingsError, load_settings
@@ -32,6 +33,18 @@ def test_an_order_without_the_rotators_login_is_carried_out_as_the_server(settin
     logins = find_logins(settings, "order", environ={})
     assert (logins.identity, logins.accesses["main"].login.method) == ("rotator", "token")
     assert "missing" in logins.problem
+
+
+def test_an_order_waits_for_no_login_and_a_tick_for_its_own(settings):
+    """The log-in of the server reads its file itself, where a step needs the Vault."""
+    vault = settings.keys.vaults["main"]
+    alone = replace(vault, login=vault.rotator_login, rotator_login=None)
+    settings = replace(settings, keys=replace(settings.keys, vaults={"main": alone}))
+    for looking in (True, False):
+        logins = find_logins(settings, "order", looking=looking, environ={})
+        assert logins.accesses["main"].login.secret_id_file.endswith("missing")
+    with pytest.raises(SettingsError, match="missing"):
+        find_logins(settings, "tick", environ={})
 
 
 def test_looking_without_the_rotators_login_is_not_a_problem(settings):
