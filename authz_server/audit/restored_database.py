@@ -1,5 +1,6 @@
 """Detect a database that was restored from an older copy, by later changes in the audit file.
 
+A running server also remembers the latest change that it saw, without a file as well.
 Revocations made after the copy are missing in it, so that revoked tokens are valid again. Every
 change in the file since the last ``revoke --before`` of all tokens must be in the table of audit
 records.
@@ -22,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.models import AuditRecord
+from authz_server.audit.seen_changes import IS_DATED, SeenChange, SeenChanges
 from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError
@@ -43,14 +45,14 @@ _NEAR = timedelta(minutes=1)
 #: Changes that are made once, so that a record and a row are of the same one.
 _MADE_ONCE = ("token.revoked", "client.created", "registration.token_created", "change.requested")
 _FIRST_ID = 1
-#: SQLite stores any text and bytes as a time.
-_IS_DATED = AuditRecord.at.between(
-    datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
-)
 #: Records of changes have it; those of tokens, which are most of a file, do not.
 _OF_CHANGES = b'"actor"'
 #: Those of exchanged tokens have another of that name.
 _OF_TOKENS = b'"event":"token.exchanged"'
+_REMEDY = (
+    "Tokens that were revoked after the copy are valid again. Run `authz-server revoke --before "
+    "now`, and compare clients and secrets with the"
+)
 # The field with the subject of the row, whose action is the record's, or the event itself.
 _SUBJECT_OF_ACTION = {
     "client.changed": "client_id",
@@ -100,14 +102,14 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    oldest = session.scalar(select(func.min(AuditRecord.at)).where(_IS_DATED))
+    oldest = session.scalar(select(func.min(AuditRecord.at)).where(IS_DATED))
     if oldest is None:
         return None
     if session.scalar(select(func.min(AuditRecord.id))) != _FIRST_ID:
         # Rows were deleted; the latest of them may have been recorded after the oldest one left.
         oldest += _CLOCKS_DIFFER + _DELAY
     cut_off = select(func.max(AuditRecord.at)).where(
-        AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:", _IS_DATED
+        AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:", IS_DATED
     )
     since = max(oldest, session.scalar(cut_off) or oldest)
     latest = islice(_latest_changes(Path(audit_file)), _CHANGES)
@@ -135,14 +137,15 @@ def require_not_restored(session: Session, audit_destination: str) -> None:
     if missing is not None:
         raise RestoredDatabaseError(
             f"The database is older than the audit file: {missing.action} of {missing.subject} at "
-            f"{missing.at:%Y-%m-%dT%H:%M:%SZ} is not in it. Tokens that were revoked after the "
-            "copy are valid again. Run `authz-server revoke --before now`, and compare clients "
-            "and secrets with the file."
+            f"{missing.at:%Y-%m-%dT%H:%M:%SZ} is not in it. {_REMEDY} file."
         )
 
 
 class RestoreReadiness:
     """Checks for a restored database at intervals, for readiness.
+
+    The file is read every GOOD_SECONDS, or BAD_SECONDS while a change is missing; the latest change
+    is looked up every BAD_SECONDS.
 
     Args:
         database: the database to check.
@@ -162,8 +165,10 @@ class RestoreReadiness:
         self._database = database
         self._audit_destination = audit_destination
         self._monotonic = monotonic
-        self._until = 0.0
+        self._seen = SeenChanges()
+        self._until = self._file_until = 0.0
         self._fault: RestoredDatabaseError | None = None
+        self._file_fault: RestoredDatabaseError | None = None
         self._lock = threading.Lock()
         self._looks = 0
 
@@ -186,17 +191,33 @@ class RestoreReadiness:
             raise self._fault
 
     def _check(self) -> None:
-        found: RestoredDatabaseError | None = None
+        now = self._monotonic()
+        self._until = now + self.BAD_SECONDS
         try:
             with self._database.reading() as session:
-                require_not_restored(session, self._audit_destination)
-        except RestoredDatabaseError as fault:
-            found = fault
+                lost = self._seen.find_lost(session)
+                if now >= self._file_until:
+                    self._check_file(session)
         except SQLAlchemyError:
+            self._until = 0.0
             return
-        self._fault = found
-        seconds = self.GOOD_SECONDS if found is None else self.BAD_SECONDS
-        self._until = self._monotonic() + seconds
+        self._fault = self._file_fault or (_lost_error(lost) if lost else None)
+
+    def _check_file(self, session: Session) -> None:
+        self._file_fault = None
+        try:
+            require_not_restored(session, self._audit_destination)
+        except RestoredDatabaseError as fault:
+            self._file_fault = fault
+        seconds = self.GOOD_SECONDS if self._file_fault is None else self.BAD_SECONDS
+        self._file_until = self._monotonic() + seconds
+
+
+def _lost_error(lost: SeenChange) -> RestoredDatabaseError:
+    return RestoredDatabaseError(
+        f"The database lost {lost.action} of {lost.subject} at {lost.at:%Y-%m-%dT%H:%M:%SZ}: an "
+        f"older copy was restored, or a fail-over lost changes. {_REMEDY} audit records."
+    )
 
 
 def _latest_changes(path: Path) -> Iterator[RecordedChange]:

@@ -12,6 +12,7 @@ from authz_server.cli.secret_files import require_new_file
 from authz_server.database.schema import PREVIOUS_RELEASE, require_later
 from authz_server.operations import database
 from authz_server.operations.private_files import write_private_file
+from authz_server.settings import STREAMS
 
 
 @click.command(
@@ -85,7 +86,8 @@ def check(invocation: Invocation, as_json: bool) -> None:
     hold, which some poolers prevent, and commits have to be durable. The disk has to have room for
     a change. Warnings go to standard error.
     """
-    report = database.check(invocation.settings())
+    settings = invocation.settings()
+    report = database.check(settings)
     state = report.schema
     for warning in report.warnings:
         echo_status(f"Warning: {warning}")
@@ -102,6 +104,11 @@ def check(invocation: Invocation, as_json: bool) -> None:
         raise click.ClickException(" ".join(report.problems))
     if not as_json:
         click.echo(f"The database answers and its schema is up to date ({state.current}).")
+        if settings.audit.destination in STREAMS:
+            echo_status(
+                f"Audit records go to {settings.audit.destination}: that an older copy of the "
+                "database was restored is noticed only by servers that ran meanwhile."
+            )
 
 
 @click.command(

@@ -242,7 +242,7 @@ class ChangeFeed:
         if current < self._seen:
             logger.error(
                 "the database went back from change %d to %d: it was restored, or a fail-over lost "
-                "changes, possibly revocations; run `authz-server db check`",
+                "changes, possibly revocations; run `authz-server revoke --before now`",
                 self._seen,
                 current,
             )
