@@ -17,6 +17,11 @@ ISSUER = 'issuer = "https://issuer.example"\n'
         ('allowed_origins = ["https://keys.example/"]', "allowed_origins[0]"),
         ('allowed_origins = ["https://a.*.example"]', "allowed_origins[0]"),
         ('allowed_origins = ["https://keys.example", "*"]', "allowed_origins[1]"),
+        # No URL has these origins: the default port is no part of one, and others are not fetched.
+        ('allowed_origins = ["https://keys.example:443"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://*.keys.example:443"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://keys.example:22"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://keys.example:65536"]', "allowed_origins[0]"),
         ('allowed_networks = ["10.0.0.1/8"]', "allowed_networks[0]"),
         ("timeout_seconds = 0", "timeout_seconds"),
         ("maximum_bytes = 10_000_000", "maximum_bytes"),

@@ -33,6 +33,8 @@ def test_what_registration_does_not_permit_is_refused(tmp_path, more, key):
         "https://user@clients.example",
         "ftp://clients.example",
         "http://clients.example",
+        "https://clients.example:443",
+        "https://clients.example:22",
     ],
 )
 def test_only_https_origins_publish_clients(tmp_path, origin):
