@@ -19,10 +19,12 @@ from authz_server.tokens.event_streams.models import EventStream
 from support.claims import claims_of
 from support.clock import FakeClock
 from support.live_server import LiveServer, call_cli_json
-from support.parties import ACTOR, Parties, make_demo
+from support.parties import ACTOR, Parties, make_demo, note_demo
+from support.prepared import take_prepared
 from support.protocol import ENDPOINTS
 from support.registration import REGISTER
-from support.settings_file import write_settings
+from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings, write_shared_secrets
 from support.vault_side import await_that
 
 HOUR = 3_600
@@ -31,6 +33,7 @@ KEYS = {"refresh_interval_seconds": 1, "clock_tolerance_seconds": 2}
 
 @pytest.fixture
 def settings_file(tmp_path, postgresql_url):
+    write_shared_secrets(tmp_path)
     return write_settings(tmp_path, postgresql_url, {"keys": KEYS})
 
 
@@ -39,10 +42,19 @@ def parties(settings_file, secrets_watch):
     return Parties(load_settings(settings_file), secrets_watch)
 
 
+def make_keys_and_demo(url, folder):
+    parties = Parties(load_settings(write_settings(folder, url, {"keys": KEYS})), SecretsWatch())
+    with parties.together():
+        parties.create_first_keys()
+        return make_demo(parties)
+
+
 @pytest.fixture
-def demo(parties):
-    parties.create_first_keys()
-    return make_demo(parties)
+def demo(parties, postgresql_url, tmp_path):
+    demo = take_prepared(postgresql_url, tmp_path, {}, "clock off", make_keys_and_demo)
+    assert demo is not None
+    note_demo(parties.watch, demo)
+    return demo
 
 
 # ------------------------------------------------------------------------------- in processes

@@ -18,9 +18,9 @@ from requests_oauthlib import OAuth2Session as OAuthlibSession
 from authz_server.settings import load_settings
 from support.live_server import LiveServer
 from support.node import OAUTH4WEBAPI, run_script
-from support.parties import RESOURCE_SERVERS, Credentials, Parties, make_demo
+from support.parties import RESOURCE_SERVERS, Credentials, Parties, demo_with_keys
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import write_settings, write_shared_secrets
 
 SCOPE = "mapper/link"
 AUDIENCE = RESOURCE_SERVERS["mapper"]
@@ -49,10 +49,10 @@ def scene(module_database_url, tmp_path_factory) -> Iterator[Scene]:
         issuer = f"http://127.0.0.1:{server['port']}"
         return write_settings(directory, module_database_url, {"issuer": issuer, "server": server})
 
+    write_shared_secrets(directory)
     server = LiveServer(write, directory)
     parties = Parties(load_settings(server.settings_path), SecretsWatch())
-    parties.create_first_keys()
-    demo = make_demo(parties)
+    demo = demo_with_keys(parties, module_database_url, directory)
     with server:
         yield Scene(server.base_url, dict(demo.clients), demo.mapper)
 

@@ -121,9 +121,8 @@ def sound_requests(protocol, judge) -> list[SoundRequest]:
 
 
 @pytest.fixture
-def protocol(database_url, prepare, tmp_path):
+def protocol(database_url, tmp_path):
     """An application of this test alone."""
-    prepare(database_url, tmp_path)
     with running_protocol(tmp_path, database_url) as protocol:
         yield protocol
 

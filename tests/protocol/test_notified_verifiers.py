@@ -17,9 +17,9 @@ from authz_server.settings import load_settings
 from authz_verifier import EventPoller, Refusal, Request, Verifier
 from authz_verifier import flask as flask_skin
 from support.live_server import LiveServer
-from support.parties import ACTOR, RESOURCE_SERVERS, Demo, Parties, make_demo
+from support.parties import ACTOR, RESOURCE_SERVERS, Demo, Parties, demo_with_keys
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import write_settings, write_shared_secrets
 
 AUDIENCE, LINK = RESOURCE_SERVERS["mapper"], "mapper/link"
 #: Longer than the test, so that only an event ends a cached list or response in time.
@@ -61,10 +61,10 @@ def scene(database_url, tmp_path) -> Iterator[Scene]:
         }
         return write_settings(tmp_path, database_url, tree)
 
+    write_shared_secrets(tmp_path)
     server = LiveServer(write, tmp_path, workers=2)
     parties = Parties(load_settings(server.settings_path), SecretsWatch())
-    parties.create_first_keys()
-    demo = make_demo(parties)
+    demo = demo_with_keys(parties, database_url, tmp_path)
     with parties.change() as (services, session):
         services.clients.update_resource_server(
             session, "mapper", actor=ACTOR, properties={"status_list": True}

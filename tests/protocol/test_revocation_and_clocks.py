@@ -11,8 +11,8 @@ from authz_server.database.clock import ClockMark
 from authz_server.errors import NotFoundError
 from authz_server.operations.tokens import revoke_token
 from authz_server.settings import load_settings
-from support.parties import ACTOR, Parties, make_demo
-from support.settings_file import write_settings
+from support.parties import ACTOR, Parties, demo_with_keys
+from support.settings_file import write_settings, write_shared_secrets
 
 
 class Machine:
@@ -38,11 +38,10 @@ def machine(monkeypatch):
 @pytest.fixture
 def site(database_url, tmp_path, secrets_watch, machine):  # noqa: ARG001 - its clock is the application's
     """An application with the system's clock, which has checked it once."""
+    write_shared_secrets(tmp_path)
     settings = load_settings(write_settings(tmp_path, database_url, {}))
     parties = Parties(settings, secrets_watch)
-    with parties.together():
-        parties.create_first_keys()
-        demo = make_demo(parties)
+    demo = demo_with_keys(parties, database_url, tmp_path)
     app = create_app(settings)
     services = app.extensions[EXTENSION]
     services.purge.run()

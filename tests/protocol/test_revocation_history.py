@@ -19,9 +19,9 @@ from authz_server.settings import load_settings
 from support.databases import copied_database
 from support.history import Entry, History
 from support.live_server import LiveServer
-from support.parties import ACTOR, Credentials, Demo, Parties, make_demo
+from support.parties import ACTOR, Credentials, Demo, Parties, demo_with_keys
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import write_settings, write_shared_secrets
 
 SECONDS = 2.0
 THREADS = 6
@@ -93,10 +93,10 @@ def site(request, tmp_path_factory) -> Iterator[tuple[list[str], list[Demo], Par
         dialect = request.param.rpartition("-")[2]
         url = stack.enter_context(copied_database(request, dialect, directory))
         write = partial(_write, directory, url)
+        write_shared_secrets(directory)
         parties = Parties(load_settings(write()), SecretsWatch())
+        demo = demo_with_keys(parties, url, directory)
         with parties.together():
-            parties.create_first_keys()
-            demo = make_demo(parties)
             with parties.change() as (services, session):
                 services.clients.update_resource_server(
                     session, "disburse", actor=ACTOR, token_format="reference"

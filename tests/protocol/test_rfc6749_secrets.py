@@ -4,7 +4,6 @@ from itertools import count
 from urllib.parse import quote, quote_plus
 
 import pytest
-from argon2 import PasswordHasher
 
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.database.change_feed import record_change
@@ -22,15 +21,6 @@ SECRETS = {
     "e\u0301-decomposed": "\u00e9-decomposed",
 }
 _numbers = count(1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_argon2():
-    """Argon2id at its least cost: what is tried here is which secrets fit, many times."""
-    with pytest.MonkeyPatch.context() as patch:
-        cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-        patch.setattr("authz_server.clients.secrets._argon2", cheap)
-        yield
 
 
 @pytest.fixture(scope="module")

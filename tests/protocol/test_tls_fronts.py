@@ -26,9 +26,9 @@ from support.databases import copied_database
 from support.dpop import ProofKey
 from support.live_server import LiveServer
 from support.openbao_authority import CertificateAuthority
-from support.parties import Parties, make_demo
+from support.parties import Parties, demo_with_keys
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import write_settings, write_shared_secrets
 from support.tls_front import TlsFront, client_context
 
 ROOT = ClientAuthority()
@@ -50,18 +50,18 @@ ENDPOINTS = {
 def running(directory, database_url, *, workers=1, **overrides):
     """A server with a client for each method, whose tokens are bound to their certificates."""
     write = partial(write_overrides, directory, database_url)
+    write_shared_secrets(directory)
     parties = Parties(load_settings(write(**overrides)), SecretsWatch())
     source = overrides["client_certificates"]["source"]
+    demo = demo_with_keys(parties, database_url, directory, overrides)
     with parties.together():
-        made = make_parties(parties, self_signed=source != "listener")
+        made = demo, *make_clients(parties, self_signed=source != "listener")
     with LiveServer(write, directory, workers=workers, **overrides) as server:
         yield server, made
 
 
-def make_parties(parties, *, self_signed):
-    """Make the first keys and the clients; return the demo, the bound client and the signers."""
-    parties.create_first_keys()
-    demo = make_demo(parties)
+def make_clients(parties, *, self_signed):
+    """Make further clients; return the bound one and the signers."""
     parties.make_client(
         "payer", "tls_client_auth", properties={"tls_client_auth_subject_dn": SUBJECT, **BOUND}
     )
@@ -70,7 +70,7 @@ def make_parties(parties, *, self_signed):
         parties.make_client("self-signed", "self_signed_tls_client_auth", properties=keys | BOUND)
     bound = parties.make_client("by-secret", properties=BOUND)
     signers = [make_signer(parties, f"signs-{alg}", time.time, alg) for alg in ("ES256", "HS256")]
-    return demo, bound, signers
+    return bound, signers
 
 
 def write_overrides(directory, database_url, **overrides):

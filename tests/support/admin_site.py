@@ -17,9 +17,10 @@ from authz_server.operations.admin_api import (
 )
 from authz_server.operations.clients import create_client
 from authz_server.operations.scopes import import_g2p_connect
-from authz_server.settings import load_settings
+from authz_server.settings import Settings, load_settings
 from support.clock import clock_ahead
 from support.parties import ACTOR, Parties
+from support.prepared import take_prepared
 from support.secrets_watch import SecretsWatch
 from support.settings_file import PATIENT_DATABASE, write_settings
 
@@ -35,28 +36,10 @@ class AdminSite:
     def __init__(self, directory: Path, database_url: str, overrides: Mapping[str, Any]) -> None:
         admin = {"enabled": True, "public_url": URL, "requests_per_minute": 1_000_000}
         tables = {"admin": admin, "database": PATIENT_DATABASE, **overrides}
+        secrets = take_prepared(database_url, directory, overrides, "admin site", _prepare)
         self.settings = load_settings(write_settings(directory, database_url, tables))
         self.audit_path = directory / "audit.jsonl"
-        Parties(self.settings, SecretsWatch()).create_first_keys()
-        self.secrets: dict[str, str] = {}
-        with operator_services(self.settings) as services:
-            import_g2p_connect(services, actor=ACTOR)
-            register_admin_api(services, actor=ACTOR)
-            for name, properties in (
-                ("caller", {}),
-                ("dpop-caller", {"dpop_bound_access_tokens": True}),
-            ):
-                made = create_client(
-                    services,
-                    actor=ACTOR,
-                    id=name,
-                    name=name,
-                    allowed_scopes=ALL_SCOPES,
-                    authentication_method="client_secret_post",
-                    properties=properties,
-                )
-                assert made.secret is not None
-                self.secrets[name] = made.secret.value
+        self.secrets = _make_callers(self.settings) if secrets is None else dict(secrets)
         self.clock = clock_ahead()
         self.public = create_app(self.settings, clock=self.clock)
         self.app = create_admin_app(self.settings, clock=self.clock)
@@ -149,6 +132,35 @@ class AdminSite:
             services.maintenance.stop()
             services.database.close()
             services.sink.close()
+
+
+def _prepare(url: str, folder: Path) -> dict[str, str]:
+    return _make_callers(load_settings(write_settings(folder, url, {})))
+
+
+def _make_callers(settings: Settings) -> dict[str, str]:
+    """Make the usual ring, the scopes and the callers; return the secrets of these."""
+    Parties(settings, SecretsWatch()).create_first_keys()
+    secrets: dict[str, str] = {}
+    with operator_services(settings) as services:
+        import_g2p_connect(services, actor=ACTOR)
+        register_admin_api(services, actor=ACTOR)
+        for name, properties in (
+            ("caller", {}),
+            ("dpop-caller", {"dpop_bound_access_tokens": True}),
+        ):
+            made = create_client(
+                services,
+                actor=ACTOR,
+                id=name,
+                name=name,
+                allowed_scopes=ALL_SCOPES,
+                authentication_method="client_secret_post",
+                properties=properties,
+            )
+            assert made.secret is not None
+            secrets[name] = made.secret.value
+    return secrets
 
 
 @contextmanager

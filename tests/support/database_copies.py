@@ -16,7 +16,7 @@ from psycopg import sql
 from support.postgresql_access import PostgresAccess, database_name
 
 #: What writes into a database, by its URL; the folder is for files that it needs.
-Fill = Callable[[str, Path], None]
+Fill = Callable[[str, Path], Any]
 #: Deleted rows stay in the files, as nothing is vacuumed: a copy ends after so many uses or rows.
 _USES = 100
 _ROWS = 2_000
@@ -49,6 +49,7 @@ _TABLES = """
 SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
 AND pg_relation_size(oid) > 0 ORDER BY 1
 """
+_UNUSED = "SELECT NOT EXISTS (SELECT 1 FROM audit_record)"
 _SEQUENCES = """
 SELECT format('%I.%I', schemaname, sequencename), last_value, start_value FROM pg_sequences
 """
@@ -74,7 +75,6 @@ class DatabaseCopies:
         self._pristine: _Content | None = None
         self._free: list[str] = []
         self._uses: dict[str, int] = {}
-        self._filled: dict[Fill, sql.Composable] = {}
         self._kept: psycopg.Connection | None = None
 
     def __enter__(self) -> Self:
@@ -102,16 +102,26 @@ class DatabaseCopies:
         self._uses[url] = self._uses.pop(former)
         return url
 
-    def fill(self, url: str, fill: Fill, make_folder: Callable[[str], Path]) -> None:
-        """Write into an unused copy what `fill` writes; it is called for the first copy alone."""
-        if fill not in self._filled:
-            fill(url, make_folder("filled"))
-            self._filled[fill] = _script([self._pristine.deletions, self._read(url).insertions])
-            return
+    def read(self, url: str) -> str:
+        """Return what :meth:`write` makes an unused copy by like this one."""
+        script = _script([self._pristine.deletions, self._read(url).insertions])
+        with self._connect(url) as connection:
+            return script.as_string(connection)
+
+    def write(self, url: str, script: str) -> None:
+        """Write into an unused copy what another one has."""
         with self._connect(url) as connection:
             # Neither foreign keys nor triggers.
             connection.execute("SET LOCAL session_replication_role = replica")
-            connection.execute(self._filled[fill])
+            connection.execute(script)
+
+    def is_unused(self, url: str) -> bool:
+        """Tell whether a database is a copy that nobody has recorded a change of."""
+        if url not in self._uses:
+            return False
+        with self._connect(url) as connection:
+            (is_unused,) = connection.execute(_UNUSED).fetchone()
+            return is_unused
 
     def give_back(self, url: str) -> None:
         """End all connections to the database of `url`; empty it for the next use, or drop it."""

@@ -3,11 +3,15 @@
 A copy of PostgreSQL's is emptied after its test and serves the next one.
 """
 
+import filecmp
+import hashlib
+import pickle
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,30 +59,65 @@ def postgresql_copies(
 
 
 @pytest.fixture(scope="session")
-def fill_database(request: pytest.FixtureRequest, tmp_path_factory) -> Callable[[str, Fill], None]:
-    """A function of the URL of an unused migrated database and of what fills one.
+def fill_database(
+    request: pytest.FixtureRequest, run_directory: Path, tmp_path_factory
+) -> Callable[[str, str, Fill], Any]:
+    """A function of the URL of an unused migrated database, a name, and what fills a database.
 
-    What fills it gets a URL and a folder of its own. It is called once in a process for each
-    dialect, and its rows are copied afterwards.
+    It returns what `fill` returns, a function of a URL and a folder of its own. For each name,
+    `fill` is called once in a run and for each dialect; its rows are copied afterwards.
     """
-    templates: dict[Fill, Path] = {}
+    known: dict[Path, tuple[Any, Any]] = {}
 
-    def fill(url: str, fill: Fill) -> None:
-        if not url.startswith("sqlite:"):
-            copies = request.getfixturevalue("postgresql_copies")
-            copies.fill(url, fill, tmp_path_factory.mktemp)
-            return
-        path = Path(url.removeprefix("sqlite:///"))
-        if fill not in templates:
-            folder = tmp_path_factory.mktemp("filled")
-            fill(url, folder)
-            _copy_sqlite(path, folder / "filled.sqlite")
-            templates[fill] = folder / "filled.sqlite"
-            return
+    def fill_database(url: str, name: str, fill: Fill) -> Any:
+        is_sqlite = url.startswith("sqlite:")
+        rows = _SqliteRows() if is_sqlite else request.getfixturevalue("postgresql_copies")
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        path = run_directory / f"prepared.{DIALECTS[not is_sqlite]}.{digest}"
+        if path not in known:
+            with exclusively(path.with_suffix(".lock")):
+                if not path.exists():
+                    made = fill(url, tmp_path_factory.mktemp("filled"))
+                    path.with_suffix(".draft").write_bytes(pickle.dumps((made, rows.read(url))))
+                    path.with_suffix(".draft").rename(path)
+                    return made
+            known[path] = pickle.loads(path.read_bytes())  # noqa: S301 - of this run
+        made, content = known[path]
+        rows.write(url, content)
+        return made
+
+    return fill_database
+
+
+class _SqliteRows:
+    """Reads and writes the whole content of an unused SQLite file."""
+
+    def read(self, url: str) -> bytes:
+        path = _sqlite_path(url)
+        copy = path.with_suffix(".filled")
+        _copy_sqlite(path, copy)
+        content = copy.read_bytes()
+        copy.unlink()
+        return content
+
+    def write(self, url: str, content: bytes) -> None:
+        path = _sqlite_path(url)
         assert not path.with_name(f"{path.name}-wal").exists()
-        shutil.copyfile(templates[fill], path)
+        path.write_bytes(content)
 
-    return fill
+
+@pytest.fixture(scope="session")
+def is_unused(request: pytest.FixtureRequest) -> Callable[[str], bool]:
+    """A function of a URL: whether it is that of a migrated copy in which nothing was changed."""
+
+    def is_unused(url: str) -> bool:
+        if not url.startswith("sqlite:"):
+            return request.getfixturevalue("postgresql_copies").is_unused(url)
+        path, template = _sqlite_path(url), "sqlite_template"
+        has_log = path.with_name(f"{path.name}-wal").exists()
+        return not has_log and filecmp.cmp(path, request.getfixturevalue(template), shallow=False)
+
+    return is_unused
 
 
 @pytest.fixture
@@ -133,6 +172,10 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     url = postgresql.create_database()
     yield url
     postgresql.drop_database(url)
+
+
+def _sqlite_path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
 
 
 def _migrate_sqlite_template(template: Path) -> None:

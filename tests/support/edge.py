@@ -14,10 +14,10 @@ import pytest
 
 from authz_server.settings import load_settings
 from support.live_server import LiveServer
-from support.parties import Demo, Parties, make_demo
+from support.parties import Demo, Parties, demo_with_keys
 from support.raw_http import RawConnection
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import write_settings, write_shared_secrets
 
 ENDPOINTS = {
     "token": "/oauth2/token",
@@ -125,10 +125,9 @@ def running_edge(
     """
     watch = SecretsWatch()
     write = partial(_write, directory, database_url)
+    write_shared_secrets(directory)
     parties = Parties(load_settings(write()), watch)
-    with parties.together():
-        parties.create_first_keys()
-        demo = make_demo(parties)
+    demo = demo_with_keys(parties, database_url, directory, overrides)
     with LiveServer(write, directory, **overrides) as server:
         edge = ServerFixture(server, demo, directory, trust)
         watch.note(edge.token, "access token")

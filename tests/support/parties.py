@@ -4,6 +4,9 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote_plus
 
 from sqlalchemy.orm import Session
@@ -12,9 +15,11 @@ from authz_server.app import Services
 from authz_server.assembly.operator import operator_services
 from authz_server.operations.keys.first_keys import create_missing_keys
 from authz_server.scopes.g2p_connect import CATALOGUE
-from authz_server.settings import Settings
+from authz_server.settings import Settings, load_settings
 from support.orders import rotator_of
+from support.prepared import take_prepared
 from support.secrets_watch import SecretsWatch
+from support.settings_file import write_settings
 
 ACTOR = "operator:tester"
 RESOURCE_SERVERS = {"mapper": "https://mapper.example", "disburse": "https://disburse.example"}
@@ -185,3 +190,45 @@ def make_demo(parties: Parties) -> Demo:
             for method in ("client_secret_post", "client_secret_basic")
         }
     return Demo(mapper, disburse, clients)
+
+
+def take_demo(
+    url: str, folder: Path, watch: SecretsWatch, overrides: Mapping[str, Any]
+) -> Demo | None:
+    """Return the usual cast of an unused database, with its keys; None where it has to be made.
+
+    Its secrets are noted. The settings of the database, with these overrides, are to be in the
+    folder.
+    """
+    demo = take_prepared(url, folder, overrides, "usual parties", _prepare_demo)
+    if demo is not None:
+        note_demo(watch, demo)
+    return demo
+
+
+def note_demo(watch: SecretsWatch, demo: Demo) -> None:
+    """Remember the secrets of a cast."""
+    for each in (demo.mapper, demo.disburse, *demo.clients.values()):
+        watch.note_basic(each.id, each.secret)
+
+
+def demo_with_keys(
+    parties: Parties, url: str, folder: Path, overrides: Mapping[str, Any] = MappingProxyType({})
+) -> Demo:
+    """Return the usual cast of a database, made with its keys unless they can be copied.
+
+    Copies need the secrets of prepared databases in the folder, before its settings are read.
+    """
+    demo = take_demo(url, folder, parties.watch, overrides)
+    if demo is None:
+        with parties.together():
+            parties.create_first_keys()
+            demo = make_demo(parties)
+    return demo
+
+
+def _prepare_demo(url: str, folder: Path) -> Demo:
+    parties = Parties(load_settings(write_settings(folder, url, {})), SecretsWatch())
+    with parties.together():
+        parties.create_first_keys()
+        return make_demo(parties)

@@ -18,9 +18,9 @@ from authz_server.settings import load_settings
 from support.databases import copied_database
 from support.dpop import ProofKey
 from support.live_server import LiveServer
-from support.parties import Demo, Parties, make_demo
+from support.parties import Demo, Parties, demo_with_keys
 from support.secrets_watch import SecretsWatch
-from support.settings_file import write_settings
+from support.settings_file import write_settings, write_shared_secrets
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,10 @@ def served_scene(folder: Path, url: str, **tables: Mapping[str, Any]) -> Iterato
         issuer = f"http://127.0.0.1:{server['port']}"
         return write_settings(folder, url, {"issuer": issuer, "server": server, **tables})
 
+    write_shared_secrets(folder)
     server = LiveServer(write, folder)
     parties = Parties(load_settings(server.settings_path), SecretsWatch())
-    with parties.together():
-        parties.create_first_keys()
-        demo = make_demo(parties)
+    demo = demo_with_keys(parties, url, folder, tables)
     # The client of the tokens that the probe signs.
     parties.make_client("test-client", allowed_scopes=["mapper/link"])
     (folder / "mapper.secret").write_text(demo.mapper.secret + "\n")

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 from authz_server.app import EXTENSION, Services, create_app
 from authz_server.settings import load_settings
 from support.clock import FakeClock, clock_ahead
-from support.parties import Credentials, Demo, Parties, make_demo
+from support.parties import Credentials, Demo, Parties, make_demo, take_demo
 from support.secrets_watch import SecretsWatch
 from support.serve_twin import ServeTwin
 from support.settings_file import PATIENT_DATABASE, write_settings
@@ -87,12 +87,14 @@ class NearParties(Parties):
 class Protocol:
     """The application, its time, the usual parties, and requests that would succeed."""
 
-    def __init__(self, app: Any, clock: FakeClock, parties: Parties, audit_path: Path) -> None:
+    def __init__(
+        self, app: Any, clock: FakeClock, parties: Parties, audit_path: Path, demo: Demo | None
+    ) -> None:
         self.app = app
         self.clock = clock
         self.parties = parties
         self.services: Services = app.extensions[EXTENSION]
-        self.demo: Demo = make_demo(parties)
+        self.demo: Demo = demo or make_demo(parties)
         self._audit_path = audit_path
         self.client = app.test_client()
         self.client.watch = parties.watch
@@ -203,10 +205,12 @@ def running_protocol(
     """
     unthrottled = {"failures_per_window": 1_000_000, **overrides.pop("clients", {})}
     tables = {"database": PATIENT_DATABASE, **overrides, "clients": unthrottled}
-    settings = load_settings(write_settings(directory, database_url, tables))
     watch, logged = SecretsWatch(), EverythingLogged()
+    demo = take_demo(database_url, directory, watch, tables)
+    settings = load_settings(write_settings(directory, database_url, tables))
     parties = (Parties if profiles else NearParties)(settings, watch)
-    Parties(settings, watch).create_first_keys()
+    if demo is None:
+        Parties(settings, watch).create_first_keys()
     clock = clock_ahead()
     if profiles:
         settings = msgspec.structs.replace(settings, profiles=tuple(profiles))
@@ -222,7 +226,7 @@ def running_protocol(
     level = root.level
     root.addHandler(logged)
     root.setLevel(logging.DEBUG)
-    protocol = Protocol(app, clock, parties, directory / "audit.jsonl")
+    protocol = Protocol(app, clock, parties, directory / "audit.jsonl", demo)
     try:
         with ServeTwin(settings, clock, directory) if has_twin else nullcontext() as twin:
             protocol.client.twin = twin

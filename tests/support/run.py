@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.settings_file import share_secrets
 from support.shared_postgresql import await_end
 
 RUN_DIRECTORY = pytest.StashKey[Path]()
@@ -23,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUN_DIRECTORY] = Path(tempfile.mkdtemp(prefix="authz-server-tests-"))
     else:
         config.stash[RUN_DIRECTORY] = Path(worker_input[_WORKER_INPUT])
+    share_secrets(config.stash[RUN_DIRECTORY] / "secrets.json")
 
 
 @pytest.hookimpl(optionalhook=True)

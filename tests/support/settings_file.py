@@ -18,6 +18,15 @@ PATIENT_DATABASE = {
 _SHARED_SECRETS = {name: secrets.token_hex(32) for name in ("pepper", "key-encryption-key")}
 
 
+def share_secrets(path: Path) -> None:
+    """Take the secrets of prepared databases from a file, or write it: a run has one of them."""
+    if path.exists():
+        _SHARED_SECRETS.update(json.loads(path.read_text()))
+    else:
+        path.touch(0o600)
+        path.write_text(json.dumps(_SHARED_SECRETS))
+
+
 def write_settings(directory: Path, database_url: str, overrides: Mapping[str, Any]) -> Path:
     """Write a settings file with its secret files into `directory`; return its path.
 
@@ -46,9 +55,14 @@ def write_settings_beside(
 
 
 def write_shared_secrets(folder: Path) -> None:
-    """Write the secret files with which this process prepares databases, into a folder."""
+    """Write the secret files with which databases are prepared, into a folder."""
     for name, text in _SHARED_SECRETS.items():
         write_secret(folder / name, text)
+
+
+def holds_shared_secrets(folder: Path) -> bool:
+    """Tell whether the secret files of a folder are those of prepared databases."""
+    return all((folder / name).read_text() == text for name, text in _SHARED_SECRETS.items())
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ from keys.signing_key import SigningKey
 from support.clock import FakeClock
 from support.forged_tokens import segment
 from support.parties import ACTOR, Credentials, Parties
+from support.prepared import take_prepared
 from support.secrets_watch import SecretsWatch
 from support.serve_twin import ServeTwin
 from support.settings_file import ISSUER, write_settings
@@ -51,21 +52,30 @@ class ApplicationFixture:
         database_url: str,
         *,
         clock: FakeClock | None = None,
+        is_prepared: bool = True,
         **overrides: Any,
     ) -> None:
         self.directory, self.watch = directory, SecretsWatch()
+        self.callers: dict[str, Credentials] = {}
+        if is_prepared:
+            made = take_prepared(database_url, directory, overrides, "stage", _prepare)
+            self.callers.update(made or {})
         self.settings = load_settings(write_settings(directory, database_url, overrides))
         self.audit_path = directory / "audit.jsonl"
         self.clock = clock or FakeClock()
         self.clock.now = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=10)
-        Parties(self.settings, self.watch).create_first_keys()
+        if not self.callers:
+            Parties(self.settings, self.watch).create_first_keys()
         self._numbers = itertools.count(1)
         self.app = create_app(self.settings, clock=self.clock)
         self.services: Services = self.app.extensions[EXTENSION]
         self.client = WatchingClient(self.app)
         self.client.watch = self.watch
-        self.callers: dict[str, Credentials] = {}
-        self._make_parties()
+        if not self.callers:
+            self._make_parties()
+        self.services.feed.poll()
+        for each in self.callers.values():
+            self.watch.note_basic(each.id, each.secret)
 
     def close(self) -> None:
         """End what runs in the background; search what was written for secrets."""
@@ -211,6 +221,12 @@ class ApplicationFixture:
         _, secret = self.services.clients.add_secret(session, name, actor=ACTOR)
         self.watch.note_basic(name, secret)
         return Credentials(name, secret, f"client_secret_{method}")
+
+
+def _prepare(url: str, folder: Path) -> dict[str, Credentials]:
+    stage = ApplicationFixture(folder, url, is_prepared=False)
+    stage.close()
+    return stage.callers
 
 
 @pytest.fixture(scope="module")

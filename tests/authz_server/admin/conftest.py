@@ -2,7 +2,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 
 from authz_server.assembly.operator import operator_services
 from authz_server.operations.admin_api import register_admin_api
@@ -25,15 +24,6 @@ def _make_keys_and_scopes(url: str, folder: Path) -> None:
         register_admin_api(services, actor=ACTOR)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_argon2():
-    """Keep imported secrets at the least cost of Argon2id."""
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("authz_server.clients.secrets._argon2", cheap)
-        yield
-
-
 @pytest.fixture(scope="session")
 def prepare(fill_database) -> Callable[[str, Path], None]:
     """A function of an unused database and the folder of a site with the usual ring.
@@ -42,34 +32,31 @@ def prepare(fill_database) -> Callable[[str, Path], None]:
     """
 
     def prepare(url: str, folder: Path) -> None:
-        fill_database(url, _make_keys_and_scopes)
+        fill_database(url, "admin", _make_keys_and_scopes)
         write_shared_secrets(folder)
 
     return prepare
 
 
 @pytest.fixture(scope="module")
-def site(module_database_url: str, prepare, tmp_path_factory):
+def site(module_database_url: str, tmp_path_factory):
     """An admin API that the tests of one file share, once for each dialect."""
     directory = tmp_path_factory.mktemp("admin")
-    prepare(module_database_url, directory)
     with running_admin_site(directory, module_database_url) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def ours(module_database_url: str, prepare, tmp_path_factory) -> Administration:
+def ours(module_database_url: str, tmp_path_factory) -> Administration:
     """Rows of a caller with limits and of others, on each database."""
     directory = tmp_path_factory.mktemp("limits")
-    prepare(module_database_url, directory)
     with running_admin_site(directory, module_database_url) as site:
         yield make_administration(site)
 
 
 @pytest.fixture(scope="module")
-def approvals(module_database_url: str, prepare, tmp_path_factory):
+def approvals(module_database_url: str, tmp_path_factory):
     """The admin API with every act of approvals, once for each dialect."""
     directory = tmp_path_factory.mktemp("approvals")
-    prepare(module_database_url, directory)
     with running_approval_site(directory, module_database_url) as site:
         yield site

@@ -30,11 +30,10 @@ scopes = ["{n}/a", "{n}/b"]
 
 
 @pytest.fixture(scope="module")
-def granting(module_database_url: str, prepare, tmp_path_factory):
+def granting(module_database_url: str, tmp_path_factory):
     """A site at which grants and wider limits wait."""
     acts = {"acts": ["scope.grant", "client.widen_limits"]}
     directory = tmp_path_factory.mktemp("granting")
-    prepare(module_database_url, directory)
     with running_approval_site(directory, module_database_url, acts) as site:
         yield site
 

@@ -20,11 +20,10 @@ APPROVER = AssignedRole(role="approver")
 
 
 @pytest.fixture(scope="module")
-def approvals(module_database_url: str, prepare, tmp_path_factory):
+def approvals(module_database_url: str, tmp_path_factory):
     """The admin API where grants of money and roles need a second person."""
     acts = {"acts": ["scope.grant_money", "operator.change_role"]}
     directory = tmp_path_factory.mktemp("approvers")
-    prepare(module_database_url, directory)
     with running_approval_site(directory, module_database_url, acts) as site:
         yield site
 

@@ -156,14 +156,13 @@ def test_the_admin_api_neither_deletes_nor_renames_itself(site):
     assert changed.status_code == 200
 
 
-def test_a_token_bound_to_a_certificate_needs_it(sqlite_url, prepare, tmp_path):
+def test_a_token_bound_to_a_certificate_needs_it(sqlite_url, tmp_path):
     """The proxy passes the certificate of the connection, as at the public listener."""
     overrides = {
         "server": {"trusted_proxies": ["127.0.0.1"]},
         "client_certificates": {"source": "nginx"},
     }
     mine, other = self_signed("CN=caller"), self_signed("CN=other")
-    prepare(sqlite_url, tmp_path)
     with running_admin_site(tmp_path, sqlite_url, overrides) as site:
         update_client(
             site.services,
@@ -181,9 +180,8 @@ def test_a_token_bound_to_a_certificate_needs_it(sqlite_url, prepare, tmp_path):
         require_problem(site.get(PATH, token=token, headers=elsewhere), 401, "invalid-token")
 
 
-def test_a_proof_needs_a_nonce_if_the_settings_require_one(sqlite_url, prepare, tmp_path):
+def test_a_proof_needs_a_nonce_if_the_settings_require_one(sqlite_url, tmp_path):
     """The refusal brings the nonce (RFC 9449, 9)."""
-    prepare(sqlite_url, tmp_path)
     with running_admin_site(tmp_path, sqlite_url, {"dpop": {"nonce": "required"}}) as site:
         proof = ProofKey().prove(site.clock().timestamp())
         refused = site.ask_token(client="dpop-caller", headers={"DPoP": proof})
@@ -194,10 +192,9 @@ def test_a_proof_needs_a_nonce_if_the_settings_require_one(sqlite_url, prepare, 
         assert holder.get(holder.prove(nonce=answer.headers["DPoP-Nonce"])).status_code == 200
 
 
-def test_a_caller_may_send_so_many_requests_a_minute(sqlite_url, prepare, tmp_path):
+def test_a_caller_may_send_so_many_requests_a_minute(sqlite_url, tmp_path):
     """The limit is of each caller; another one is not held up."""
     admin = {"enabled": True, "public_url": URL, "requests_per_minute": 3}
-    prepare(sqlite_url, tmp_path)
     with running_admin_site(tmp_path, sqlite_url, {"admin": admin}) as site:
         for _ in range(3):
             assert site.get("/scopes").status_code == 200

@@ -51,13 +51,12 @@ VALUES = {
 
 
 @pytest.fixture(scope="module")
-def site(request, prepare, tmp_path_factory):
+def site(request, tmp_path_factory):
     """A site where the acts that the registration of a client is, need a second person."""
     directory = tmp_path_factory.mktemp("power")
     acts = ["client.widen_limits", "client.first_credential", "scope.grant"]
     with ExitStack() as running:
         url = running.enter_context(copied_database(request, "sqlite", directory))
-        prepare(url, directory)
         overrides = {"approvals": {"acts": acts}}
         site = running.enter_context(running_admin_site(directory, url, overrides))
         body = {"id": "mapper", "name": "M", "identifier": "https://mapper.example"}

@@ -13,9 +13,8 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(params=[-HOUR, HOUR], ids=["ahead", "behind"])
-def off(request, prepare, tmp_path, postgresql_url, database_clock):
+def off(request, tmp_path, postgresql_url, database_clock):
     """An admin API, and how far the database's clock is ahead; the node has not noticed yet."""
-    prepare(postgresql_url, tmp_path)
     with running_admin_site(tmp_path, postgresql_url) as site:
         site.token()
         site.new_client(id="ministry")

@@ -9,8 +9,7 @@ from support.approval_site import MONEY, ApprovalSite, request_act, running_appr
 
 
 @pytest.fixture
-def approvals(database_url: str, prepare, tmp_path):
-    prepare(database_url, tmp_path)
+def approvals(database_url: str, tmp_path):
     with running_approval_site(tmp_path, database_url) as site:
         yield site
 

@@ -123,10 +123,9 @@ def test_settled_changes_are_deleted_after_their_retention(approvals, client):
     assert approvals.state(kept) == "unconfirmed"
 
 
-def test_without_the_setting_nothing_needs_a_second_person(database_url, prepare, tmp_path):
+def test_without_the_setting_nothing_needs_a_second_person(database_url, tmp_path):
     """The default; break_glass can be off."""
     settings = {"acts": ["stop.lift"], "break_glass": False}
-    prepare(database_url, tmp_path)
     with running_approval_site(tmp_path, database_url, settings) as approvals:
         body = {"name": "Payer", "allowed_scopes": [MONEY]}
         made = approvals.api.send("POST", "/clients", json=body)

@@ -43,12 +43,11 @@ KNOWN = {
 
 
 @pytest.fixture(scope="module")
-def described(request, prepare, tmp_path_factory):
+def described(request, tmp_path_factory):
     """A site, and its document as schemathesis reads it."""
     directory = tmp_path_factory.mktemp("generated")
     with ExitStack() as running:
         url = running.enter_context(copied_database(request, DIALECT, directory))
-        prepare(url, directory)
         site = running.enter_context(running_admin_site(directory, url))
         site.new_client(id="known", authentication_method="client_secret_post")
         for path, body in (

@@ -54,13 +54,12 @@ _NOT_FRESH = {
 
 
 @pytest.fixture(scope="module")
-def rules(request, prepare, tmp_path_factory) -> Administration:
+def rules(request, tmp_path_factory) -> Administration:
     """A site for rules that no database decides, with a role of its settings."""
     directory = tmp_path_factory.mktemp("roles")
     admin = {"enabled": True, "requests_per_minute": 1_000_000, "roles": HELPDESK}
     with ExitStack() as running:
         url = running.enter_context(copied_database(request, "sqlite", directory))
-        prepare(url, directory)
         site = running.enter_context(running_admin_site(directory, url, {"admin": admin}))
         yield make_administration(site)
 

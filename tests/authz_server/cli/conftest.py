@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -85,22 +84,17 @@ def cli(database_url, tmp_path):
 def prepare(fill_database):
     """A function of `cli` and of commands that prepare its unused database; returns their output.
 
-    They run once in a process for each dialect; afterwards, rows and audit records are copied.
+    They run once for each dialect; afterwards, rows and audit records are copied.
     """
-    fills, done = {}, {}
-
-    def fill_by(commands):
-        def fill(url, folder):
-            cli = _make_cli(folder, url)
-            outputs = [cli.must(*command) for command in commands]
-            done[commands, url.partition(":")[0]] = folder / "audit.jsonl", outputs
-
-        return fill
 
     def prepare(cli, *commands):
-        fill_database(cli.database_url, fills.setdefault(commands, fill_by(commands)))
-        records, outputs = done[commands, cli.database_url.partition(":")[0]]
-        shutil.copyfile(records, cli.config.with_name("audit.jsonl"))
+        def fill(url, folder):
+            made = _make_cli(folder, url)
+            outputs = [made.must(*command) for command in commands]
+            return outputs, made.config.with_name("audit.jsonl").read_text()
+
+        outputs, records = fill_database(cli.database_url, f"commands {commands}", fill)
+        cli.config.with_name("audit.jsonl").write_text(records)
         return outputs
 
     return prepare

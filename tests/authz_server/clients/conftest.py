@@ -16,7 +16,7 @@ def _import_g2p_connect(url, _folder):
 @pytest.fixture(scope="module")
 def shared_registry(module_database_url, fill_database):
     """As `registry`, for all tests of a file that change nothing."""
-    fill_database(module_database_url, _import_g2p_connect)
+    fill_database(module_database_url, "clients", _import_g2p_connect)
     registry = Registry(module_database_url, FakeClock())
     yield registry
     registry.engine.dispose()
@@ -25,7 +25,7 @@ def shared_registry(module_database_url, fill_database):
 @pytest.fixture
 def registry(database_url, fill_database):
     """The registry on a database of the test alone, with the G2P Connect catalogue."""
-    fill_database(database_url, _import_g2p_connect)
+    fill_database(database_url, "clients", _import_g2p_connect)
     registry = Registry(database_url, FakeClock())
     yield registry
     registry.engine.dispose()

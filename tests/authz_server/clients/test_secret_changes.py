@@ -1,5 +1,4 @@
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import select
 
 from authz_server.audit.models import AuditRecord
@@ -9,10 +8,8 @@ from support.registry import ACTOR, LIMITS, later
 
 
 @pytest.fixture
-def registry(registry, monkeypatch):
-    """The registry with a client; it keeps imported secrets at the least cost of Argon2id."""
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr("authz_server.clients.secrets._argon2", cheap)
+def registry(registry):
+    """The registry with a client."""
     registry.create_client()
     return registry
 

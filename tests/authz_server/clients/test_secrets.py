@@ -4,6 +4,7 @@ import pytest
 
 from authz_server.clients.secrets import SecretScheme, generate_secret
 from authz_server.errors import InvalidChangeError
+from support.cheap_argon2 import SERVERS_OWN
 
 SCHEME = SecretScheme(b"p" * 32, argon2_concurrency=1)
 
@@ -33,6 +34,14 @@ def test_an_imported_secret_is_kept_as_argon2id_and_verified(secret):
     assert encoded.startswith("$argon2id$")
     assert SCHEME.verify_imported(encoded, secret)
     assert not SCHEME.verify_imported(encoded, secret + b"x")
+
+
+def test_an_imported_secret_is_kept_at_the_cost_that_rfc_9106_recommends(monkeypatch):
+    """Section 4, the second recommended option."""
+    monkeypatch.setattr("authz_server.clients.secrets._argon2", SERVERS_OWN)
+    _, encoded = SCHEME.entry_parts(SCHEME.import_record(b"a secret"))
+    assert encoded.startswith("$argon2id$v=19$m=65536,t=3,p=1$")
+    assert SCHEME.verify_imported(encoded, b"a secret")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import event, select
 
 from authz_server.assembly.operator import OperatorServices, operator_services
@@ -56,19 +55,10 @@ def _operator(folder: Path, database_url: str) -> Iterator[Operator]:
         yield Operator(services)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_argon2():
-    """Keep imported secrets at the least cost of Argon2id."""
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("authz_server.clients.secrets._argon2", cheap)
-        yield
-
-
 @pytest.fixture
 def operator(database_url, fill_database, tmp_path):
     """An operator on each database."""
-    fill_database(database_url, _import_g2p_connect)
+    fill_database(database_url, "operations", _import_g2p_connect)
     with _operator(tmp_path, database_url) as operator:
         yield operator
 
@@ -76,6 +66,6 @@ def operator(database_url, fill_database, tmp_path):
 @pytest.fixture(scope="module")
 def shared_operator(module_database_url, fill_database, tmp_path_factory):
     """As `operator`, for all tests of a file that change nothing."""
-    fill_database(module_database_url, _import_g2p_connect)
+    fill_database(module_database_url, "operations", _import_g2p_connect)
     with _operator(tmp_path_factory.mktemp("operator"), module_database_url) as operator:
         yield operator
