@@ -18,7 +18,12 @@ T = TypeVar("T")
 
 _ID_CHARACTERS = 43
 #: They report what a command reports as its own error or finding, and the audit record has.
-_LOGGERS = ("keys.backends", "authz_server.key_rings.alarms")
+_LEVELS = {
+    "keys.backends": logging.ERROR,
+    "keys.backends.vault.tokens": logging.CRITICAL,
+    "keys.lifecycle.state": logging.CRITICAL,
+    "authz_server.key_rings.alarms": logging.ERROR,
+}
 
 
 @contextmanager
@@ -97,10 +102,10 @@ def find_default_ring(invocation: Invocation) -> str:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    loggers = [logging.getLogger(name) for name in _LEVELS]
     levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    for logger, level in zip(loggers, _LEVELS.values(), strict=True):
+        logger.setLevel(level)
     try:
         yield
     finally:

@@ -42,6 +42,18 @@ def test_the_reason_is_printed_once(installation, command):
     assert printed.count("Connection refused") == 1, printed
 
 
+@pytest.mark.parametrize("command", ["init", "doctor"])
+def test_a_login_that_cannot_be_read_is_named_once(installation, command):
+    """The error of the command names it, and no log line besides."""
+    token = installation / "token"
+    token.rename(installation / "elsewhere")
+    try:
+        _, printed = run_command("keys", command, directory=installation)
+    finally:
+        (installation / "elsewhere").rename(token)
+    assert printed.count("cannot be read") == 1, printed
+
+
 def test_with_debug_the_log_is_printed_too(installation):
     _, printed = run_command("--debug", "keys", "init", directory=installation)
     assert "the Vault at" in printed
