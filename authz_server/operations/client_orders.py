@@ -59,16 +59,21 @@ class ClientOrder:
     Attributes:
         sort: what the clients are sorted by; those that were never used come first by last use.
         descending: whether the order is reversed.
-        window: by last use, the clients that were used last in this time alone; None: all, also
-            those that were never used.
         only: returns the condition that a column is the id of one of few clients, whose uses alone
             are read; None: there are many.
+        used_before: the time before which all clients of the query were used last, if they were;
+            None: it is not known.
+        id_column: the column of the ids that is read in their order; None: that of the clients.
+        window: by last use, the clients that were used last in this time alone; None: all, also
+            those that were never used.
     """
 
     sort: ClientSort = "id"
     descending: bool = False
-    window: Window | None = None
     only: Callable[[Any], ColumnElement[bool]] | None = None
+    used_before: datetime | None = None
+    id_column: ColumnElement[Any] | None = None
+    window: Window | None = None
 
     @cached_property
     def key(self) -> ColumnElement[Any] | None:
@@ -91,7 +96,7 @@ class ClientOrder:
             query: the query of the ids, with its conditions.
         """
         if self.key is None:
-            return query.order_by(*self._directed(Client.id.expression))
+            return query.order_by(*self._directed(self._id))
         query = query.add_columns(self.key)
         if self.sort != "last-used":
             return query.order_by(*self._directed(self.key, Client.id.expression))
@@ -116,7 +121,7 @@ class ClientOrder:
     def is_behind(self, place: Place) -> ColumnElement[bool]:
         """Return the condition of the clients that follow a place."""
         if self.key is None:
-            return self._follows((Client.id.expression, place.client_id))
+            return self._follows((self._id, place.client_id))
         if place.key is None:
             later = and_(self.key.is_(None), self._follows((Client.id.expression, place.client_id)))
             return later if self.descending else or_(self.key.is_not(None), later)
@@ -126,6 +131,10 @@ class ClientOrder:
         later = self._follows((self.key, key), (Client.id.expression, place.client_id))
         is_nullable = self.sort == "last-used" and self.descending
         return or_(self.key.is_(None), later) if is_nullable else later
+
+    @property
+    def _id(self) -> ColumnElement[Any]:
+        return Client.id.expression if self.id_column is None else self.id_column
 
     def _follows(self, *pairs: tuple[ColumnElement[Any], Any]) -> ColumnElement[bool]:
         """Return whether columns are, in turn, behind values."""
@@ -213,7 +222,7 @@ def _read_unused(
 ) -> Sequence[Place]:
     """Return the places of clients that were never used."""
     used = (_has_secret(ClientSecret.last_used_at.is_not(None)), _has_use())
-    by_id = ClientOrder("id", order.descending)
+    by_id = ClientOrder("id", order.descending, id_column=order.id_column)
     return _read(session, query.where(*(~each for each in used)), by_id, after, limit)
 
 
@@ -224,7 +233,9 @@ def _read_used(
 
     A page is that of the uses next to its beginning, if these are of enough clients.
     """
-    begin = None if after is None or after.key is None else datetime.fromisoformat(after.key)
+    begin = order.used_before if order.descending else None
+    if after is not None and after.key is not None:
+        begin = datetime.fromisoformat(after.key)
     found: Sequence[Place] = ()
     for uses in (_USES_PER_CLIENT, 10 * _USES_PER_CLIENT, None):
         if uses == 10 * _USES_PER_CLIENT and not found:

@@ -29,8 +29,8 @@ _TEXT, _GRANT = CLIENT_TEXT.c, CLIENT_GRANT.c
 _CHUNK = 500
 #: The largest number of clients with a scope that are found first, before the other conditions.
 FEW = 1_000
-#: The largest number that a list of clients counts, unless it counts all.
-COUNTED = 10_000
+#: The largest number that a list counts, unless it counts all: as many are found first.
+COUNTED = FEW
 #: The key of the ids of the clients that a limited caller sees, if they are few, in a session.
 SEEN_CLIENTS = "seen_clients"
 #: The execution option of a query whose rows are clients, with no rows of other clients in it: a
@@ -106,10 +106,12 @@ class ClientPage:
     Attributes:
         clients: the clients, in the order of the list.
         places: their places in the order, by their ids.
+        total: the number of clients in the whole list; None: they were not counted.
     """
 
     clients: tuple[FoundClient, ...]
     places: Mapping[str, Place]
+    total: "Total | None" = None
 
 
 def find_clients(  # noqa: PLR0913 - what, in which order, from where
@@ -138,7 +140,7 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
         wanted = _find_wanted(session, filters, now)
         if limit == 0:
             return FoundClients(clients=(), total=_count(session, wanted).number)
-        order = ClientOrder(sort, descending, only=wanted.only)
+        order = _order(ClientOrder(sort, descending), filters, wanted)
         places = read_places(session, wanted.query, order, None, limit, offset=offset)
         total = Total(offset + len(places))
         if len(places) == limit or (offset and not places):
@@ -160,27 +162,14 @@ class Total(NamedTuple):
     is_exact: bool = True
 
 
-def count_clients(
-    services: Services, filters: ClientFilters, *, most: int | None = COUNTED
-) -> Total:
-    """Return the number of clients.
-
-    Args:
-        services: the parts of the server.
-        filters: the clients to count.
-        most: the largest number that is counted; None: all are.
-    """
-    with services.database.reading() as session:
-        return _count(session, _find_wanted(session, filters, services.corrected_clock()), most)
-
-
-def sort_clients(
+def sort_clients(  # noqa: PLR0913 - what, in which order, from where
     services: Services,
     filters: ClientFilters,
     order: ClientOrder,
     *,
     after: Place | None,
     limit: int,
+    most: int | None = 0,
 ) -> ClientPage:
     """Return up to ``limit`` clients, in an order.
 
@@ -190,39 +179,27 @@ def sort_clients(
         order: the order.
         after: the place after which the page begins; None: the first page.
         limit: the largest number of clients.
+        most: the largest number of clients of the whole list that is counted; 0: none is counted;
+            None: all are.
     """
     now = services.corrected_clock()
     with services.database.reading() as session:
-        wanted = _find_wanted(session, filters, now)
-        order = replace(order, only=wanted.only)
-        places = read_places(session, wanted.query, order, after, limit)
+        # An index has the ids in their order, and a text is read in that order.
+        if order.sort == "id" and most == 0:
+            wanted = _Wanted(_select_ids(session, filters, now))
+        else:
+            wanted = _find_wanted(session, filters, now)
+        places = read_places(session, wanted.query, _order(order, filters, wanted), after, limit)
+        total = None
+        if most != 0:
+            is_whole = after is None and len(places) < limit
+            total = Total(len(places)) if is_whole else _count(session, wanted, most)
         ids = [each.client_id for each in places]
         return ClientPage(
-            clients=_describe_all(session, ids, now), places=dict(zip(ids, places, strict=True))
+            clients=_describe_all(session, ids, now),
+            places=dict(zip(ids, places, strict=True)),
+            total=total,
         )
-
-
-def search_clients(
-    services: Services, filters: ClientFilters, *, after: str | None, limit: int
-) -> tuple[FoundClient, ...]:
-    """Return up to ``limit`` clients, by id.
-
-    Args:
-        services: the parts of the server.
-        filters: the clients to find.
-        after: the id after which the page begins; None: the first page.
-        limit: the largest number of clients.
-    """
-    now = services.corrected_clock()
-    # A text is read in the order of its own narrow table.
-    key: ColumnElement[str] = _TEXT.client_id if filters.text else Client.id.expression
-    with services.database.reading() as session:
-        query = _select_ids(session, filters, now)
-        if after is not None:
-            query = query.where(key > after)
-        # The ids first, without reading the wide rows of other pages.
-        found = session.scalars(query.order_by(key).limit(limit)).all()
-        return _describe_all(session, found, now)
 
 
 def are_granted(
@@ -255,11 +232,13 @@ class _Wanted:
         query: the query of their ids.
         number: their number, if they are few; None: they are many, or were not counted.
         only: returns the condition that a column is the id of one of them, if they are few.
+        above: a number that they are known to exceed.
     """
 
     query: Select[Any]
     number: int | None = None
     only: Callable[[Any], ColumnElement[bool]] | None = None
+    above: int = 0
 
 
 def _find_wanted(session: Session, filters: ClientFilters, now: datetime) -> _Wanted:
@@ -276,10 +255,21 @@ def _find_wanted(session: Session, filters: ClientFilters, now: datetime) -> _Wa
     ordered = query.order_by(_TEXT.client_id) if filters.text else query
     few = find_few(session, ordered, FEW)
     if few is None:
-        return _Wanted(query)
+        return _Wanted(query, above=FEW)
     only = _is_one_of(session, few)
     chosen = _from(Client.id).where(Client.kind == "client", only(Client.id))
     return _Wanted(chosen, len(few), only)
+
+
+def _order(order: ClientOrder, filters: ClientFilters, wanted: _Wanted) -> ClientOrder:
+    """Return an order with what is known of the clients, so that less is read."""
+    is_joined = filters.text and wanted.number is None
+    return replace(
+        order,
+        only=wanted.only,
+        used_before=filters.unused_since,
+        id_column=_TEXT.client_id if is_joined else Client.id.expression,
+    )
 
 
 def _is_one_of(session: Session, ids: Sequence[str]) -> Callable[[Any], ColumnElement[bool]]:
@@ -289,6 +279,8 @@ def _is_one_of(session: Session, ids: Sequence[str]) -> Callable[[Any], ColumnEl
 def _count(session: Session, wanted: _Wanted, most: int | None = None) -> Total:
     if wanted.number is not None:
         return Total(wanted.number)
+    if most is not None and most <= wanted.above:
+        return Total(most, is_exact=False)
     if most is None:
         counted = wanted.query.with_only_columns(func.count(), maintain_column_froms=True)
         return Total(session.scalar(counted) or 0)
@@ -328,7 +320,11 @@ def _conditions(
     if filters.state is not None:
         conditions.append(in_state(filters.state, now))
     if filters.unused_since is not None:
-        conditions.append(Client.created_at < filters.unused_since)
+        created: ColumnElement[Any] = Client.created_at.expression
+        if filters.text and is_sqlite(session):
+            # Without statistics, SQLite would begin with the index of this column, and sort.
+            created = func.coalesce(created, Client.updated_at)
+        conditions.append(created < filters.unused_since)
         conditions += is_unused_since(filters.unused_since)
     if filters.secret_ends_before is not None:
         ends = ClientSecret.expires_at.between(now, filters.secret_ends_before)

@@ -16,9 +16,6 @@ from authz_server.operations.client_orders import ClientOrder, ClientSort, Place
 from authz_server.operations.client_search import (
     COUNTED,
     ClientFilters,
-    Total,
-    count_clients,
-    search_clients,
     sort_clients,
 )
 from authz_server.operations.client_secrets import NewSecret
@@ -56,7 +53,7 @@ class ClientQuery(PageQuery, frozen=True, kw_only=True):
         sort: the order; clients that were never used come first by ``last-used``.
         descending: whether the order is reversed.
         total: whether the answer has the number of clients in the whole list: ``true`` counts up to
-            10,000, ``exact`` all of them.
+            1,000, ``exact`` all of them.
     """
 
     q: Annotated[str, Meta(max_length=200)] = ""
@@ -80,7 +77,7 @@ class ClientListMembers(msgspec.Struct, frozen=True, kw_only=True):
     """The members that the answer to a list of clients has beside those of a list.
 
     Attributes:
-        total: the number of clients in the whole list, or 10,000 if there are more; if it was
+        total: the number of clients in the whole list, or 1,000 if there are more; if it was
             asked for.
         total_is_exact: whether it is the number.
     """
@@ -174,39 +171,34 @@ def list_clients(call: Call) -> Reply:
         secret_ends_before=query.secret_ends_before,
         text_in_scopes=reach_of(call.services) is None,
     )
-    if query.sort == "id" and not query.descending:
-        found = search_clients(call.services, filters, after=call.after(), limit=query.limit + 1)
-        page = call.page([shown(call, each) for each in found], lambda client: client.id)
-    else:
-        page = _sorted_page(call, filters)
-    if query.total:
-        page.body["total"], page.body["total_is_exact"] = _total(call, filters, page)
-    return page
-
-
-def _total(call: Call, filters: ClientFilters, page: Reply) -> Total:
-    """Return the number of clients in the whole list, of which a page was read."""
-    query: ClientQuery = call.query
-    if query.cursor is None and page.body["next"] is None:
-        return Total(len(page.body["items"]))
-    return count_clients(call.services, filters, most=None if query.total == "exact" else COUNTED)
-
-
-def _sorted_page(call: Call, filters: ClientFilters) -> Reply:
-    """Return a page in another order than by id."""
-    query: ClientQuery = call.query
-    after = call.after()
-    if isinstance(after, int):
-        raise Problem("invalid-cursor", "An earlier release made it: begin with the first page.")
+    # A page by id begins after an id alone, as those of earlier releases.
+    is_by_id = query.sort == "id" and not query.descending
     found = sort_clients(
         call.services,
         filters,
         ClientOrder(query.sort, query.descending),
-        after=None if after is None else Place(*after),
+        after=_place(call.after()),
         limit=query.limit + 1,
+        most={False: 0, True: COUNTED, "exact": None}[query.total],
     )
     clients = [shown(call, each) for each in found.clients]
-    return call.page(clients, lambda client: found.places[client.id])
+    page = call.page(clients, lambda each: each.id if is_by_id else found.places[each.id])
+    if found.total is not None:
+        page.body["total"], page.body["total_is_exact"] = found.total
+    return page
+
+
+def _place(after: Any) -> Place | None:  # noqa: ANN401 - of JSON
+    """Return the place in a cursor, or none.
+
+    Raises:
+        Problem: ``invalid-cursor``: an earlier release made it.
+    """
+    if isinstance(after, int):
+        raise Problem("invalid-cursor", "An earlier release made it: begin with the first page.")
+    if isinstance(after, str):
+        return Place(None, after)
+    return None if after is None else Place(*after)
 
 
 def load_client(call: Call) -> ClientView:

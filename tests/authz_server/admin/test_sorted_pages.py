@@ -197,7 +197,7 @@ class _InProcess(AdminApi):
         return got.body
 
 
-@pytest.mark.parametrize("sort", ["id", "name"])
+@pytest.mark.parametrize("sort", get_args(ClientSort))
 def test_a_page_has_the_same_total_with_and_without_a_server(paged, monkeypatch, sort):
     """Also beyond the number of clients that is counted."""
     monkeypatch.setattr(clients_resource, "COUNTED", 3)

@@ -8,14 +8,13 @@ import pytest
 from sqlalchemy import delete, event, insert, select, text
 
 from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations import client_search
 from authz_server.operations.client_orders import ClientOrder, ClientSort
 from authz_server.operations.client_search import (
     FEW,
     ClientFilters,
     Total,
-    count_clients,
     find_clients,
-    search_clients,
     sort_clients,
 )
 from authz_server.operations.limited_services import limit_services, reach_of
@@ -106,11 +105,15 @@ def statements_of(operator, limits, act):
         event.remove(engine, "before_cursor_execute", note)
 
 
+def by_id(services, **filters):
+    """Return the first page by id."""
+    page = sort_clients(services, ClientFilters(**filters), ClientOrder(), after=None, limit=101)
+    return page.clients
+
+
 LISTS = {
-    "a page": lambda services: search_clients(services, ClientFilters(), after=None, limit=101),
-    "the dormant ones": lambda services: search_clients(
-        services, ClientFilters(unused_since=DAYS_AGO), after=None, limit=101
-    ),
+    "a page": by_id,
+    "the dormant ones": partial(by_id, unused_since=DAYS_AGO),
     "by name": lambda services: (
         find_clients(services, ClientFilters(text="client"), sort="name", limit=101).clients
     ),
@@ -236,6 +239,52 @@ def test_a_deep_page_by_last_use_reads_the_uses_next_to_it(used, limits, descend
         assert "SCAN scope_use\n" not in plan, plan
 
 
+@pytest.mark.parametrize("limits", [Limits(), OF_SERVER])
+def test_unused_clients_by_their_last_use_begin_at_the_time_of_the_filter(used, limits):
+    """The uses since then are not read first: none of these clients has one of them."""
+    filters = ClientFilters(unused_since=datetime.now(UTC) - timedelta(days=2))
+    order = ClientOrder("last-used", descending=True)
+
+    def page(services):
+        return sort_clients(services, filters, order, after=None, limit=3)
+
+    found, statements = statements_of(used, limits, page)
+    assert [each.id for each in found.clients] == [f"client-{1440 + n:06}" for n in range(3)]
+    assert sum("UNION ALL" in each for each, _ in statements) == 1
+
+
+@pytest.mark.parametrize("limits", [Limits(), OF_SERVER])
+def test_a_text_of_unused_clients_is_read_in_its_order(used, limits):
+    """SQLite sorts no clients by the time of their registration for it."""
+    acts = (
+        partial(by_id, text="client", unused_since=datetime.now(UTC)),
+        lambda services: find_clients(
+            services, ClientFilters(text="client", unused_since=datetime.now(UTC)), limit=9
+        ),
+    )
+    for act in acts:
+        _, statements = statements_of(used, limits, act)
+        listing = [each for each in statements if "client_text" in each[0]]
+        assert listing
+        for statement, parameters in listing:
+            plan = plan_of(used, statement, parameters)
+            assert "TEMP B-TREE" not in plan, plan
+
+
+def test_many_clients_are_counted_without_a_further_query(crowded):
+    """More than are found first exceed what a list counts."""
+
+    def page(services, most):
+        filters = ClientFilters(state="enabled")
+        return sort_clients(services, filters, ClientOrder(), after=None, limit=9, most=most).total
+
+    counted, statements = statements_of(crowded, Limits(), partial(page, most=FEW))
+    assert counted == Total(FEW, is_exact=False)
+    whole, further = statements_of(crowded, Limits(), partial(page, most=None))
+    assert whole.number >= CLIENTS
+    assert len(further) == len(statements) + 1
+
+
 def test_clients_with_several_grants_are_few(crowded):
     """Their ids are known before a list is read, however many scopes each of them has."""
     services = crowded.services
@@ -265,8 +314,9 @@ def test_no_more_clients_are_counted_than_asked_for(crowded, limits):
     """A total of many clients reads a part of them, and is not said to be exact."""
     for filters in (ClientFilters(), ClientFilters(text="client"), ClientFilters(state="enabled")):
 
-        def count(services, filters=filters, **most):
-            return count_clients(services, filters, **most)
+        def count(services, most, filters=filters):
+            order = ClientOrder()
+            return sort_clients(services, filters, order, after=None, limit=1, most=most).total
 
         whole, _ = statements_of(crowded, limits, partial(find_clients, filters=filters))
         exact, _ = statements_of(crowded, limits, partial(count, most=None))
@@ -281,11 +331,13 @@ def test_no_more_clients_are_counted_than_asked_for(crowded, limits):
             assert few == exact
         else:
             assert few == Total(exact.number - 1, is_exact=False)
-            assert "LIMIT" in statements[-1][0]
+            listing = [each for each, _ in statements if each.startswith("SELECT ? AS")]
+            assert all("LIMIT" in each for each in listing)
 
 
-def test_the_pages_of_find_clients_are_those_of_the_list(used):
+def test_the_pages_of_find_clients_are_those_of_the_list(used, monkeypatch):
     """Whatever the page, the clients are those of the whole list, and nothing is left out."""
+    monkeypatch.setattr(client_search, "COUNTED", 2 * CLIENTS)
     for sort in get_args(ClientSort):
         for descending in (False, True):
             order = {"sort": sort, "descending": descending}
