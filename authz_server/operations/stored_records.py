@@ -3,14 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import product
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, cast, or_, select
+from sqlalchemy import ColumnElement, String, and_, cast, or_, select, true
+from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.operations.audit.spellings import find_spellings
+from authz_server.operations.id_lists import is_sqlite
+from authz_server.operations.limited_services import reach_of
 
 #: Changes whose details have scopes.
 _WITH_SCOPES = (
@@ -20,6 +24,8 @@ _WITH_SCOPES = (
     "scope.programme_defined",
     "scope.programme_deleted",
 )
+#: Conditions, of which a record has one.
+_Alternatives = list[ColumnElement[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +94,7 @@ def list_records(
     with services.database.reading() as session:
         if filters.scope is not None:
             filters = replace(filters, spellings=find_spellings(session, filters.scope))
-        query = select(AuditRecord).where(*conditions_of(filters))
-        if before is not None:
-            query = query.where(AuditRecord.id < before)
-        found = read_records(session, query.order_by(AuditRecord.id.desc()).limit(limit))
+        found = find_newest(services, session, filters, before, limit)
         return tuple(
             RecordView(
                 id=each.id,
@@ -105,51 +108,101 @@ def list_records(
         )
 
 
-def conditions_of(filters: RecordFilters) -> list[ColumnElement[bool]]:
-    """Return the conditions of the records that match."""
-    made: tuple[tuple[Any, Callable[[Any], ColumnElement[bool]]], ...] = (
-        (filters.actor, lambda actor: AuditRecord.actor == actor),
-        (filters.action, _is_action),
-        (filters.subject, lambda subject: AuditRecord.subject == subject),
-        (filters.client, _concerns_client),
-        (filters.scope, lambda _: _concerns_scopes(filters.spellings)),
-        (filters.key, lambda key: AuditRecord.subject.in_((key, f"key:{key}"))),
-        (filters.ring, _concerns_ring),
-        (filters.jti, _revokes_token),
-        (filters.since, lambda since: AuditRecord.at >= since),
-        (filters.until, lambda until: AuditRecord.at < until),
+def find_newest(
+    services: Services, session: Session, filters: RecordFilters, before: int | None, limit: int
+) -> list[AuditRecord]:
+    """Return up to ``limit`` records that match, newest first.
+
+    On SQLite, alternatives are read apart, each in the order of an index and no further than the
+    page: with OR, it reads and sorts all records of each. PostgreSQL knows how frequent they are.
+
+    Args:
+        services: the parts of the server.
+        session: for reading.
+        filters: the records to find, with the spellings of the scope.
+        before: the number below which the page begins; None: the first page.
+        limit: the largest number of records.
+    """
+    of_sqlite, reach = is_sqlite(session), reach_of(services)
+    # SQLite finds those of few clients by subject, unless an equality has another index.
+    by_subject = of_sqlite and reach is not None and reach.own_clients is not None
+    alternatives = _alternatives(filters, of_sqlite=of_sqlite, by_subject=by_subject)
+    if by_subject or not of_sqlite:
+        alternatives = [or_(*alternatives)]
+    queries = [
+        select(AuditRecord)
+        .where(condition, *([] if before is None else [AuditRecord.id < before]))
+        .order_by(AuditRecord.id.desc())
+        .limit(limit)
+        for condition in alternatives
+    ]
+    if len(queries) == 1:
+        return read_records(session, queries[0])
+    found: set[int] = set()
+    for query in queries:
+        found.update(session.scalars(query.with_only_columns(AuditRecord.id)))
+    newest = select(AuditRecord).where(AuditRecord.id.in_(sorted(found, reverse=True)[:limit]))
+    return read_records(session, newest.order_by(AuditRecord.id.desc()))
+
+
+def _alternatives(filters: RecordFilters, *, of_sqlite: bool, by_subject: bool) -> _Alternatives:
+    """Return the conditions of the records that match, each of which has one of them.
+
+    Args:
+        filters: the records to find, with the spellings of the scope.
+        of_sqlite: whether the database is SQLite.
+        by_subject: whether the indexes of the actions and of the actors are not read.
+    """
+    action: ColumnElement[str] = AuditRecord.action.expression
+    actor: ColumnElement[str] = AuditRecord.actor.expression
+    if by_subject:
+        action, actor = cast(action, String), cast(actor, String)
+    made: tuple[tuple[Any, Callable[[Any], _Alternatives]], ...] = (
+        (filters.actor, lambda wanted: [actor == wanted]),
+        (filters.action, lambda wanted: [_is_action(action, wanted)]),
+        (filters.subject, lambda subject: [AuditRecord.subject == subject]),
+        (filters.client, lambda client: _concerns_client(client, action)),
+        (filters.scope, lambda _: _concerns_scopes(filters.spellings, action)),
+        (filters.key, lambda key: [AuditRecord.subject.in_((key, f"key:{key}"))]),
+        (filters.ring, lambda ring: [AuditRecord.subject == ring, _has_text(f'"ring": "{ring}"')]),
+        (filters.jti, lambda jti: [_revokes_token(jti, of_sqlite=of_sqlite)]),
+        (filters.since, lambda since: [AuditRecord.at >= since]),
+        (filters.until, lambda until: [AuditRecord.at < until]),
     )
-    return [condition(wanted) for wanted, condition in made if wanted is not None]
+    items = product(*(of_filter(wanted) for wanted, of_filter in made if wanted is not None))
+    return [and_(true(), *each) for each in items]
 
 
-def _is_action(action: str) -> ColumnElement[bool]:
-    if action.endswith("."):
-        return AuditRecord.action.startswith(action, autoescape=True)
-    return AuditRecord.action == action
-
-
-def _concerns_ring(ring: str) -> ColumnElement[bool]:
+def _has_text(text: str) -> ColumnElement[bool]:
+    """Return the condition that the details of a record have a text."""
     # As text: SQLite ends a query at a detail that is no JSON.
-    named = cast(AuditRecord.detail, String).contains(f'"ring": "{ring}"', autoescape=True)
-    return or_(AuditRecord.subject == ring, named)
+    return cast(AuditRecord.detail, String).contains(text, autoescape=True)
 
 
-def _revokes_token(jti: str) -> ColumnElement[bool]:
-    return and_(AuditRecord.action == "token.revoked", AuditRecord.subject == jti)
+def _is_action(action: ColumnElement[str], wanted: str) -> ColumnElement[bool]:
+    return action.startswith(wanted, autoescape=True) if wanted.endswith(".") else action == wanted
 
 
-def _concerns_client(client: str) -> ColumnElement[bool]:
-    named = AuditRecord.subject.in_((client, f"client:{client}", f"resource-server:{client}"))
-    # Its revoked tokens; an id needs no escape in JSON.
-    detail = cast(AuditRecord.detail, String).contains(f'"{client}"', autoescape=True)
-    revoked = and_(AuditRecord.action == "token.revoked", detail)
-    return or_(named, AuditRecord.actor == client, revoked)
+def _revokes_token(jti: str, *, of_sqlite: bool) -> ColumnElement[bool]:
+    # SQLite would read every revocation.
+    action = cast(AuditRecord.action, String) if of_sqlite else AuditRecord.action.expression
+    return and_(action == "token.revoked", AuditRecord.subject == jti)
 
 
-def _concerns_scopes(spellings: frozenset[str]) -> ColumnElement[bool]:
+def _concerns_client(client: str, action: ColumnElement[str]) -> _Alternatives:
+    return [
+        AuditRecord.subject.in_((client, f"client:{client}", f"resource-server:{client}")),
+        AuditRecord.actor == client,
+        # Its revoked tokens; an id needs no escape in JSON.
+        and_(action == "token.revoked", _has_text(f'"{client}"')),
+    ]
+
+
+def _concerns_scopes(spellings: frozenset[str], action: ColumnElement[str]) -> _Alternatives:
     subjects = [*spellings, *(f"scope:{each}" for each in spellings)]
-    detail = cast(AuditRecord.detail, String)
-    listed = [detail.contains(f'"{each}"', autoescape=True) for each in sorted(spellings)]
-    # One comparison leaves most records out, before one for each spelling.
-    has_scopes = and_(AuditRecord.action.in_(_WITH_SCOPES), detail.contains("scopes"))
-    return or_(AuditRecord.subject.in_(subjects), and_(has_scopes, or_(*listed)))
+    is_listed = or_(*(_has_text(f'"{each}"') for each in sorted(spellings)))
+    if len(spellings) > 1:
+        # One comparison leaves most records out, before one for each spelling.
+        is_listed = and_(_has_text("scopes"), is_listed)
+    in_detail = [and_(action == each, is_listed) for each in _WITH_SCOPES]
+    return [AuditRecord.subject.in_(subjects), *in_detail]

@@ -15,11 +15,11 @@ from authz_server.assembly import Services
 from authz_server.audit.findings import UNREADABLE
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.records import CHANGES
-from authz_server.audit.stored_rows import UNKNOWN_TIME, load, read_records
+from authz_server.audit.stored_rows import UNKNOWN_TIME, load
 from authz_server.audit.time_limit import has_time
 from authz_server.operations.audit.files import Period, find_audit_files, read_time
 from authz_server.operations.audit.spellings import find_spellings
-from authz_server.operations.stored_records import RecordFilters, conditions_of
+from authz_server.operations.stored_records import RecordFilters, find_newest
 
 #: Changes that have a stored record too.
 _STORED_EVENTS = frozenset(str(kind.__struct_config__.tag) for kind in CHANGES)
@@ -144,13 +144,11 @@ def iterate_trail(
 
 
 def _stored(services: Services, filters: RecordFilters) -> Iterator[TrailRecord]:
-    query = select(AuditRecord).where(*conditions_of(filters)).order_by(AuditRecord.id.desc())
     before: int | None = None
     at: datetime | None = None
     while True:
-        page = query if before is None else query.where(AuditRecord.id < before)
         with services.database.reading() as session:
-            rows = read_records(session, page.limit(_PAGE_ROWS))
+            rows = find_newest(services, session, filters, before, _PAGE_ROWS)
         for row in rows:
             # One whose time cannot be read stays in its place.
             at = row.at if row.at != UNKNOWN_TIME else at or datetime.now(UTC)
