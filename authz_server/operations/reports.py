@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.clients.models import CLIENT_GRANT, Client, ClientSecret
+from authz_server.operations.client_conditions import is_active
 from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.limited_services import reach_of
 from authz_server.operations.reach import Reach
@@ -233,22 +234,28 @@ def _without(allowed: Iterable[str], used: set[str]) -> tuple[str, ...]:
 
 
 def _find_due(session: Session, now: datetime, warning: datetime) -> tuple[DueSecret, ...]:
-    rows = session.scalars(
-        select(ClientSecret)
-        .where(ClientSecret.ended_at.is_(None) | (ClientSecret.ended_at > now))
+    is_old = and_(ClientSecret.expires_at.is_(None), ClientSecret.created_at < now - _OLD_SECRET)
+    ends_soon = and_(ClientSecret.expires_at > now, ClientSecret.expires_at <= warning)
+    rows = session.execute(
+        select(
+            ClientSecret.client_id,
+            ClientSecret.id,
+            ClientSecret.created_at,
+            ClientSecret.expires_at,
+            ClientSecret.last_used_at,
+        )
+        .where(is_active(now), or_(is_old, ends_soon))
         .order_by(ClientSecret.expires_at, ClientSecret.created_at, ClientSecret.id)
     )
     return tuple(
         DueSecret(
-            client_id=row.client_id,
-            secret_id=row.id,
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            last_used_at=row.last_used_at,
+            client_id=client_id,
+            secret_id=secret_id,
+            created_at=created_at,
+            expires_at=expires_at,
+            last_used_at=last_used_at,
         )
-        for row in rows
-        if (row.expires_at is None and row.created_at < now - _OLD_SECRET)
-        or (row.expires_at is not None and now < row.expires_at <= warning)
+        for client_id, secret_id, created_at, expires_at, last_used_at in rows
     )
 
 
