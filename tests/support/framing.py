@@ -113,3 +113,12 @@ SOUND = {
         chunks(body).removesuffix(b"\r\n") + b"X-Sum: 1\r\nAuthorization: Basic eDp5\r\n\r\n",
     ),
 }
+
+#: Header fields that wish for another protocol, by its name.
+UPGRADES = {
+    # As Java's HttpClient sends the first request of each connection.
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    b"Upgrade: h2c\r\nUser-Agent: Java-http-client/21\r\n",
+    "websocket": b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n",
+    "tls": b"Upgrade: TLS/1.2, HTTP/1.1\r\nConnection: Upgrade\r\n",
+}

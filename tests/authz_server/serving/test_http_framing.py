@@ -1,11 +1,10 @@
 """One connection of a worker: which bytes are a request, and which are refused."""
 
 import json
-import time
 
 import pytest
 
-from support.framing import AMBIGUOUS, CHUNKED, SOUND, chunks, length
+from support.framing import AMBIGUOUS, CHUNKED, SOUND, UPGRADES, chunks, length
 from support.raw_http import LAST_REQUEST, RawResponse, exchange
 from support.worker_site import LOOPS, WorkerSite
 
@@ -13,13 +12,6 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
 FORM = b"grant_type=client_credentials&scope=a"
 GET = b"GET /somewhere HTTP/1.1\r\nHost: localhost\r\n"
 BODY_LIMIT = 20_000
-UPGRADES = {
-    # As Java's HttpClient sends the first request of each connection.
-    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
-    b"Upgrade: h2c\r\nUser-Agent: Java-http-client/21\r\n",
-    "websocket": b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n",
-    "tls": b"Upgrade: TLS/1.2, HTTP/1.1\r\nConnection: Upgrade\r\n",
-}
 
 
 @pytest.fixture(scope="module", params=LOOPS)
@@ -129,45 +121,6 @@ def test_a_body_may_be_as_long_as_its_limit_and_not_longer(site, framing):
     site.requests.clear()
     headers, body = SOUND[framing](b"a" * (BODY_LIMIT + 1))
     assert refusal(site, HEAD + headers + b"\r\n" + body) == (413, "body_too_large")
-
-
-@pytest.mark.parametrize("zeros", [1, 5_000])
-def test_a_length_may_begin_with_zeros(site, zeros):
-    """As many as the header has room for. Case I100, Case I106."""
-    framing = b"Content-Length: %b%d\r\n\r\n" % (b"0" * zeros, len(FORM))
-    got = ask(site, HEAD + framing + FORM)
-    assert (got["body"], got["headers"]["content-length"]) == (FORM.decode(), str(len(FORM)))
-    assert ask(site, HEAD + b"Content-Length: %b\r\n\r\n" % (b"0" * zeros))["body"] == ""
-    large = HEAD + b"Content-Length: %b%d\r\n\r\n" % (b"0" * zeros, BODY_LIMIT + 1)
-    site.requests.clear()
-    assert refusal(site, large) == (413, "body_too_large")
-
-
-TOO_LARGE = {
-    "64-bits": b"ffffffffffffffff\r\nab",
-    "in-upper-case-with-an-extension": b"7FFFFFFFFFFFFFFF;a=b\r\nab",
-    "before-its-data": b"%x\r\n" % (BODY_LIMIT + 1),
-    "after-another": b"2\r\nab\r\n%x\r\na" % (BODY_LIMIT - 1),
-}
-
-
-@pytest.mark.parametrize("name", TOO_LARGE)
-def test_a_chunk_that_is_too_large_is_refused_before_it_arrives(site, name):
-    """Case I100, Case I102."""
-    assert refusal(site, HEAD + CHUNKED + b"\r\n" + TOO_LARGE[name]) == (413, "body_too_large")
-
-
-def test_a_chunk_as_large_as_allowed_arrives_in_parts(site):
-    """Case I102."""
-    largest = b"a" * BODY_LIMIT
-    sized = b"000%x;a=fffff" % BODY_LIMIT
-    data = HEAD + CHUNKED + b"\r\n" + chunks(largest, first=sized)
-    start = data.index(b";a=")
-    with site.connect() as connection:
-        for part in (data[: start + 3], data[start + 3 : start + 10], data[start + 10 :]):
-            connection.send(part)
-            time.sleep(0.05)
-        assert connection.receive().status == 200
 
 
 def test_a_body_of_tiny_chunks_is_refused_where_their_sizes_are_too_much(site):
@@ -304,55 +257,6 @@ def test_a_tunnel_is_refused(site):
     """Case I103."""
     data = b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n"
     assert refusal(site, data) == (400, "message_malformed")
-
-
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_sender_that_waits_to_be_asked_for_its_body_is_asked(site, framing):
-    headers, body = SOUND[framing](FORM)
-    with site.connect() as connection:
-        connection.send(HEAD + headers + b"Expect: 100-Continue\r\n\r\n")
-        assert connection.receive_interim() == 100
-        connection.send(body)
-        assert json.loads(connection.receive().body)["body"] == FORM.decode()
-
-
-def test_a_body_is_asked_for_once(site):
-    """With a wish for another protocol, as Java's HttpClient sends it, too. Case I100."""
-    headers, body = SOUND["length"](FORM)
-    with site.connect() as connection:
-        for wish in (b"", *UPGRADES.values()):
-            connection.send(HEAD + wish + headers + b"Expect: 100-continue\r\n\r\n")
-            assert connection.receive_interim() == 100
-            connection.send(body)
-            assert connection.receive_interim() == 200
-            assert json.loads(connection.receive().body)["body"] == FORM.decode()
-
-
-def test_a_body_is_asked_for_after_the_answers_before_it(site):
-    """Case I100."""
-    headers, body = SOUND["length"](FORM)
-    earlier = HEAD + b"Content-Length: 0\r\n\r\n"
-    with site.connect() as connection:
-        connection.send(earlier * 3 + HEAD + headers + b"Expect: 100-continue\r\n\r\n")
-        for _ in range(3):
-            assert connection.receive_interim() == 200
-            connection.receive()
-        assert connection.receive_interim() == 100
-        connection.send(body)
-        assert json.loads(connection.receive().body)["body"] == FORM.decode()
-
-
-def test_nothing_is_asked_for_where_no_body_is_welcome(site):
-    """Case I102."""
-    large = HEAD + b"Content-Length: 9999999\r\nExpect: 100-continue\r\n\r\n"
-    for data, status in (
-        (large, 413),
-        (HEAD + b"Content-Length: 0\r\nExpect: 100-continue\r\n\r\n", 200),
-        (HEAD.replace(b"1.1", b"1.0") + length(FORM) + b"Expect: 100-continue\r\n\r\n" + FORM, 200),
-    ):
-        with site.connect() as connection:
-            connection.send(data)
-            assert connection.receive_interim() == status
 
 
 def test_an_unknown_expectation_is_refused(site):
