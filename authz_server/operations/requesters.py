@@ -4,6 +4,8 @@ An approval is the second of two persons. If the first one was disabled or lost 
 meanwhile, for example since the account was stolen, the approver would decide alone.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -129,16 +131,36 @@ def require_lifted(session: Session, change: PendingChange, reach: Reach | None)
 
 
 def _find_grant(services: Services, session: Session, change: PendingChange, key: str) -> Grant:
+    """Return what a client may do; RequesterRefusedError if that is nothing."""
+    refused = RequesterRefusedError(f"The client {key!r} is disabled, stopped or past its end.")
+    if key in find_stopped_clients(session):
+        raise refused
     row = session.get(Client, key)
-    if row is None or row.created_at > change.requested_at:
-        raise RequesterRefusedError(f"The client {key!r} was deleted.")
+    if row is None:
+        return _find_grant_of_document(services, key)
+    if row.created_at > change.requested_at:
+        raise _deleted(key)
     has_ended = row.expires_at is not None and row.expires_at <= services.corrected_clock()
-    if not row.enabled or has_ended or key in find_stopped_clients(session):
-        raise RequesterRefusedError(f"The client {key!r} is disabled, stopped or past its end.")
-    return Grant(
-        permissions=frozenset(PERMISSIONS).intersection(row.allowed_scopes),
-        limits=limits_of(read_properties(row.properties)),
-    )
+    if has_ended or not row.enabled:
+        raise refused
+    return _make_grant(row.allowed_scopes, limits_of(read_properties(row.properties)))
+
+
+def _find_grant_of_document(services: Services, key: str) -> Grant:
+    """Return what a client may do that publishes its metadata: it has the scopes of its origin."""
+    documents = services.client_documents
+    published = None if documents is None else documents.find(key)
+    if published is None:
+        raise _deleted(key)
+    return _make_grant(published.allowed_scopes, limits_of(published.properties))
+
+
+def _deleted(key: str) -> RequesterRefusedError:
+    return RequesterRefusedError(f"The client {key!r} was deleted.")
+
+
+def _make_grant(scopes: Iterable[str], limits: Limits) -> Grant:
+    return Grant(permissions=frozenset(PERMISSIONS).intersection(scopes), limits=limits)
 
 
 def _find_grants_of_groups(

@@ -19,7 +19,7 @@ from authz_server.operations.operators import (
     set_operator_enabled,
     update_operator,
 )
-from authz_server.operations.permissions import UNLIMITED, Caller, make_grants
+from authz_server.operations.permissions import UNLIMITED, Caller, Grant, make_grants
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from support.admin_site import ALL_SCOPES, URL, require_problem, running_admin_site
 from support.approval_site import MONEY, ApprovalSite
@@ -48,6 +48,12 @@ def approvals(module_database_url: str, prepare, tmp_path_factory):
             "public_url": URL,
             "requests_per_minute": 1_000_000,
             "openid": openid,
+        },
+        "client_id_documents": {
+            "allowed_origins": {
+                "https://desk.example": ["clients:read", "clients:write"],
+                "https://guest.example": ["clients:read"],
+            }
         },
         "approvals": {
             "acts": ["scope.grant_money", "client.add_credential", "operator.change_role"]
@@ -173,6 +179,25 @@ def test_a_client_with_the_right_again_has_its_change_approved(approvals):
     done = approvals.decide(change, "approve")
     assert done.status_code == 200, done.text
     assert MONEY in approvals.api.get(path).json["allowed_scopes"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "because"),
+    [("desk", ""), ("guest", "The permission clients:write is required"), ("gone", "was deleted")],
+)
+def test_a_client_that_publishes_its_metadata_has_the_scopes_of_its_origin(
+    approvals, origin: str, because: str
+):
+    """It has no row; the settings may have changed since the request."""
+    grant = Grant(permissions=frozenset({"clients:read", "clients:write"}))
+    name = f"https://{origin}.example/client"
+    caller = Caller(name=name, kind="client", way="api", grants=(grant,))
+    change, path = _request_of(approvals, caller)
+    if because:
+        _require_refused(approvals, change, path, because)
+    else:
+        done = approvals.decide(change, "approve")
+        assert done.status_code == 200, done.text
 
 
 def test_within_limits_an_approval_is_carried_out_as_requested(approvals):
