@@ -1,5 +1,7 @@
 """The fingerprint of the pepper, of what dynamic registration makes and of what is used."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 from sqlalchemy import select, update
 
@@ -23,11 +25,17 @@ def _fingerprints(protocol: Protocol) -> list[set[str | None]]:
         return [set(session.scalars(select(each.pepper_fingerprint))) for each in TABLES]
 
 
-def _forget(protocol: Protocol) -> None:
-    """Make every row one of an earlier schema."""
+def _mark(protocol: Protocol, fingerprint: str | None) -> None:
     with protocol.services.database.transaction() as session:
         for table in TABLES:
-            session.execute(update(table).values(pepper_fingerprint=None))
+            session.execute(update(table).values(pepper_fingerprint=fingerprint))
+
+
+@pytest.fixture
+def forget(protocol: Protocol) -> Iterator[Callable[[], None]]:
+    """Makes every row one of an earlier schema, until the end of the test."""
+    yield lambda: _mark(protocol, None)
+    _mark(protocol, protocol.services.secrets.fingerprint)
 
 
 def test_what_registration_makes_has_the_fingerprint(registrar: Registrar, protocol: Protocol):
@@ -37,13 +45,13 @@ def test_what_registration_makes_has_the_fingerprint(registrar: Registrar, proto
     assert len(own) == 16
 
 
-def test_a_use_proves_the_pepper(registrar: Registrar, protocol: Protocol):
+def test_a_use_proves_the_pepper(registrar: Registrar, protocol: Protocol, forget):
     """A wrong secret or token proves nothing."""
     own = protocol.services.secrets.fingerprint
     token = registrar.initial_token("mapper/link", uses=2)
     client = registrar.register({}, token).json
     credentials = registrar.credentials(client)
-    _forget(protocol)
+    forget()
     wrong = {**client, "client_secret": "w" * 43}
     assert protocol.ask("token", registrar.credentials(wrong)).status_code == 401
     assert registrar.register({}, "w" * 43).status_code == 401

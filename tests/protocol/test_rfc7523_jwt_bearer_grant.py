@@ -80,6 +80,8 @@ def ask(
 ):
     form = {"grant_type": JWT_BEARER_GRANT, "assertion": assertion} | caller.form() | fields
     sent = {name: value for name, value in form.items() if value is not None}
+    # What one test is refused must not fold what another one reads.
+    protocol.record_refusals_alone()
     return protocol.post(endpoint, sent, caller.headers() | (headers or {}))
 
 

@@ -46,6 +46,7 @@ class Cast:
         self._number += 1
         base = {"REMOTE_ADDR": f"198.18.{self._number // 256}.{self._number % 256}"}
         form = self.protocol.form(endpoint) | signer.form(assertion, **fields)
+        self.protocol.record_refusals_alone()
         answer = self.protocol.post(endpoint, form, environ_base=base)
         require_refusal(answer, 401, "invalid_client", endpoint)
         return self.cause()

@@ -162,6 +162,10 @@ class Protocol:
         """Ask as the mapper whether a token is in force."""
         return self.ask("introspect", self.demo.mapper, token=token).json["active"]
 
+    def record_refusals_alone(self) -> None:
+        """Begin a new minute of refusals: the next one of each kind is recorded one by one."""
+        self.services.refusals.flush(at_once=True)
+
     def audit_trail(self) -> str:
         """Return every audit record so far but the checkpoints, which come by the clock."""
         lines = self._audit_path.read_text().splitlines(keepends=True)

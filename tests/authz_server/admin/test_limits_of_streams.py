@@ -35,7 +35,7 @@ def test_a_limited_caller_has_its_own_streams_and_tokens(ours, limits):
     )
     assert other.status == 404
     tokens = ours.perform(caller, "GET", "/registration-tokens").body["items"]
-    assert [each["description"] for each in tokens] == ["Own"]
+    assert [each["description"] for each in tokens if each["works"]] == ["Own"]
     created = {"action": "registration.token_created"}
     before = ours.perform(caller, "GET", "/audit", query=created).body["items"]
     new = {"expires_at": UNTIL, "scopes": ["mine/read"]}

@@ -90,8 +90,11 @@ def test_a_clock_that_is_off_hides_no_change_and_invents_none(database, tmp_path
 @pytest.mark.parametrize("ahead", [-2, 2])
 def test_the_present_clocks_tell_how_far_they_differ(database, tmp_path, monkeypatch, ahead):
     """Case Q224: the rotated file shows no change that is made once."""
+    # The clock of the process goes on after the module is imported.
     monkeypatch.setattr(
-        restored_database, "read_database_time", lambda _: NOW - timedelta(hours=ahead)
+        restored_database,
+        "read_database_time",
+        lambda _: datetime.now(UTC) - timedelta(hours=ahead),
     )
     store(database, (9, CREATED, "x"), (3, DISABLED, "x"))
     assert missing(database, written(tmp_path, (3 - ahead, DISABLED, "x"))) is None

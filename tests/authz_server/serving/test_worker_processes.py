@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -97,18 +98,36 @@ def test_a_process_with_a_thread_a_connection_or_a_pkcs11_module_is_not_forked(m
     assert not may_fork()
 
 
-def test_the_first_workers_are_forks_and_hold_nothing_of_each_other(edge: ServerFixture):
-    main = edge.server.process_id
-    first, second = edge.server.worker_process_ids()
-    assert command_of(first) == command_of(second) == command_of(main)
-    shared = open_files(first) & open_files(second)
+class Process(NamedTuple):
+    """What a process runs and has open."""
+
+    command: bytes
+    files: set[str]
+
+
+@pytest.fixture(scope="module")
+def first_processes(edge: ServerFixture) -> list[Process]:
+    """The main process and its first workers, before one of them is replaced."""
+    return [
+        Process(command_of(each), open_files(each))
+        for each in (edge.server.process_id, *edge.server.worker_process_ids())
+    ]
+
+
+def test_the_first_workers_are_forks_and_hold_nothing_of_each_other(
+    first_processes: list[Process],
+):
+    main, first, second = first_processes
+    assert first.command == second.command == main.command
+    shared = first.files & second.files
     # The listening socket; standard output and error of a test are a file.
     assert len(shared) == 1
     assert all(each.startswith("socket:") for each in shared)
     # The main process also has a pipe to and one from each worker.
-    assert len(open_files(main) & open_files(first)) == 3
+    assert len(main.files & first.files) == 3
 
 
+@pytest.mark.usefixtures("first_processes")
 def test_a_worker_that_replaces_a_fork_is_a_new_program(edge: ServerFixture):
     first, second = edge.server.worker_process_ids()
     # As a forked process exits, it must not take away what is the main process's.

@@ -244,7 +244,12 @@ def authority(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tls_server(authority):
+    """An OpenBao that gives a token to who shows the certificate of `server-1`."""
     with RaftServer(authority=authority) as server:
+        admin = server.admin()
+        admin.write_policy("login-test", POLICY)
+        ca_pem = authority.certificate_path.read_text()
+        admin.create_certificate_role("server-1", ["login-test"], ca_pem)
         yield server
 
 
@@ -262,19 +267,12 @@ def certificate_access(tls_server, authority, name: str, **settings: str) -> Vau
 
 
 def test_tls_certificate(tls_server, authority):
-    admin = tls_server.admin()
-    admin.write_policy("login-test", POLICY)
-    admin.create_certificate_role(
-        "server-1", ["login-test"], authority.certificate_path.read_text()
-    )
     with open_client(certificate_access(tls_server, authority, "server-1")) as client:
         assert policies_of(client) == ["login-test"]
     assert_denied(certificate_access(tls_server, authority, "server-2"), match="TLS certificate")
 
 
 def test_a_tls_certificate_that_was_replaced_is_shown_at_the_next_login(tls_server, authority):
-    ca_pem = authority.certificate_path.read_text()
-    tls_server.admin().create_certificate_role("server-1", ["login-test"], ca_pem)
     access = certificate_access(tls_server, authority, "server-3")
     wanted = authority.certify("server-1")
     with open_client(access) as client:
