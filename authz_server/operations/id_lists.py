@@ -6,6 +6,9 @@ from typing import Any
 from sqlalchemy import ARRAY, ColumnElement, Select, String, any_, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+#: The key of the ids of the clients that a limited caller may change, if few, in a session.
+OWN_CLIENTS = "own_clients"
+
 
 def is_one_of(
     column: ColumnElement[Any] | InstrumentedAttribute[str], ids: Sequence[str], *, is_sqlite: bool

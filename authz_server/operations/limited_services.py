@@ -16,6 +16,7 @@ from authz_server.database.change_feed import Revision
 from authz_server.errors import OperatorError
 from authz_server.operations.client_search import LISTS_CLIENTS, SEEN_CLIENTS
 from authz_server.operations.criteria import criteria_of
+from authz_server.operations.id_lists import OWN_CLIENTS
 from authz_server.operations.permissions import Limits
 from authz_server.operations.reach import Reach
 from authz_server.operations.reach_reading import load_reach
@@ -199,6 +200,7 @@ def _narrowed(
     with begin() as session:
         _narrow(session, reach)
         session.info[SEEN_CLIENTS] = reach.seen_clients
+        session.info[OWN_CLIENTS] = reach.own_clients
         yield session
 
 

@@ -13,8 +13,7 @@ from authz_server.assembly import Services
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.operations.audit.spellings import find_spellings
-from authz_server.operations.id_lists import is_sqlite
-from authz_server.operations.limited_services import reach_of
+from authz_server.operations.id_lists import OWN_CLIENTS, is_sqlite
 
 #: Changes whose details have scopes.
 _WITH_SCOPES = (
@@ -94,7 +93,7 @@ def list_records(
     with services.database.reading() as session:
         if filters.scope is not None:
             filters = replace(filters, spellings=find_spellings(session, filters.scope))
-        found = find_newest(services, session, filters, before, limit)
+        found = find_newest(session, filters, before, limit)
         return tuple(
             RecordView(
                 id=each.id,
@@ -109,7 +108,7 @@ def list_records(
 
 
 def find_newest(
-    services: Services, session: Session, filters: RecordFilters, before: int | None, limit: int
+    session: Session, filters: RecordFilters, before: int | None, limit: int
 ) -> list[AuditRecord]:
     """Return up to ``limit`` records that match, newest first.
 
@@ -117,15 +116,14 @@ def find_newest(
     page: with OR, it reads and sorts all records of each. PostgreSQL knows how frequent they are.
 
     Args:
-        services: the parts of the server.
         session: for reading.
         filters: the records to find, with the spellings of the scope.
         before: the number below which the page begins; None: the first page.
         limit: the largest number of records.
     """
-    of_sqlite, reach = is_sqlite(session), reach_of(services)
+    of_sqlite = is_sqlite(session)
     # SQLite finds those of few clients by subject, unless an equality has another index.
-    by_subject = of_sqlite and reach is not None and reach.own_clients is not None
+    by_subject = of_sqlite and session.info.get(OWN_CLIENTS) is not None
     alternatives = _alternatives(filters, of_sqlite=of_sqlite, by_subject=by_subject)
     if by_subject or not of_sqlite:
         alternatives = [or_(*alternatives)]

@@ -148,7 +148,7 @@ def _stored(services: Services, filters: RecordFilters) -> Iterator[TrailRecord]
     at: datetime | None = None
     while True:
         with services.database.reading() as session:
-            rows = find_newest(services, session, filters, before, _PAGE_ROWS)
+            rows = find_newest(session, filters, before, _PAGE_ROWS)
         for row in rows:
             # One whose time cannot be read stays in its place.
             at = row.at if row.at != UNKNOWN_TIME else at or datetime.now(UTC)

@@ -100,7 +100,7 @@ def test_listing_keys_imports_no_other_tables(stocked, tmp_path):
     ("command", "limit", "further"),
     [
         ("changes list", 540, 100),
-        ("audit search", 570, 100),
+        ("audit search", 575, 100),
         ("audit who --scope mapper/link --at -1h", 525, 100),
         # The URL of PostgreSQL is checked with its driver.
         ("config show", 300, 170),
