@@ -198,9 +198,8 @@ def _concerns_client(client: str, action: ColumnElement[str]) -> _Alternatives:
 
 def _concerns_scopes(spellings: frozenset[str], action: ColumnElement[str]) -> _Alternatives:
     subjects = [*spellings, *(f"scope:{each}" for each in spellings)]
-    is_listed = or_(*(_has_text(f'"{each}"') for each in sorted(spellings)))
-    if len(spellings) > 1:
-        # One comparison leaves most records out, before one for each spelling.
-        is_listed = and_(_has_text("scopes"), is_listed)
+    listed = or_(*(_has_text(f'"{each}"') for each in sorted(spellings)))
+    # One comparison leaves most records out, and names that are no scopes.
+    is_listed = and_(_has_text("scopes"), listed)
     in_detail = [and_(action == each, is_listed) for each in _WITH_SCOPES]
     return [AuditRecord.subject.in_(subjects), *in_detail]
