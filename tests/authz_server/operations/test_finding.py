@@ -84,10 +84,9 @@ def test_a_search_of_100_000_records_reads_an_index(many):
         assert [each.id for each in found] == sorted((each.id for each in found), reverse=True)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_sqlite_neither_sorts_nor_reads_the_records_of_all_alternatives(many):
     """Each alternative of a client or a scope is read in the order of an index, up to the page."""
-    if many.services.database.engine.dialect.name != "sqlite":
-        return
     for filters in (RecordFilters(client="client-7"), RecordFilters(scope="mapper/link")):
         _, plan = plan_of(many, filters)
         assert "MULTI-INDEX OR" not in plan, plan
