@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import make_url
@@ -21,10 +22,21 @@ from support.tcp_proxy import TcpProxy
 
 
 @pytest.fixture(scope="module")
-def server():
+def starter():
+    """A thread for starts: a server ends with the thread that starts it."""
+    with ThreadPoolExecutor(1) as starter:
+        yield starter
+
+
+@pytest.fixture(scope="module")
+def server(starter):
     """A PostgreSQL server of these tests alone, which they stop and start."""
-    with PostgresServer() as server:
+    server = PostgresServer()
+    try:
+        starter.submit(server.start).result()
         yield server
+    finally:
+        server.remove()
 
 
 @pytest.mark.parametrize("depth", [1, 16])
@@ -49,7 +61,9 @@ def test_a_server_that_hangs_holds_only_its_questions_and_never_the_loop(
 
 @pytest.mark.parametrize("immediate", [True, False])
 @pytest.mark.parametrize("depth", [1, 16])
-def test_a_server_that_was_restarted_is_asked_again_without_help(on_loop, server, immediate, depth):
+def test_a_server_that_was_restarted_is_asked_again_without_help(
+    on_loop, server, starter, immediate, depth
+):
     """Case J109."""
 
     async def act():
@@ -61,7 +75,7 @@ def test_a_server_that_was_restarted_is_asked_again_without_help(on_loop, server
                 outcomes = await ask_all(made, ECHO, "abcdefgh")
                 assert all(isinstance(each, SQLAlchemyError) for each in outcomes)
                 assert time.monotonic() - began < WAIT_SECONDS + LATE
-            await asyncio.to_thread(server.start)
+            await asyncio.get_running_loop().run_in_executor(starter, server.start)
             assert await ask_all(made, ECHO, "abc") == [("a",), ("b",), ("c",)]
 
     on_loop(act())
