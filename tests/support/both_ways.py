@@ -38,10 +38,12 @@ allowed_scopes = ["disburse/disburse"]
 {{"clientId": "from-{n}", "serviceAccountsEnabled": true, "secret": "a-secret-of-{n}-0123456789"}}
 ]}}""",
 }
-#: What is different each time: ids, secrets and key ids; times; how long a step took.
+#: What is different each time: ids, secrets and key ids; times; how long a step took; counts.
 VARIABLE = (
     (re.compile(r"(?<![\w-])(?:[\w-]{43}|(?=[\w-]*\d)[\w-]{16,}|[0-9a-f]{8,})(?![\w-])"), "ID"),
     (re.compile(r'"age_seconds": \d+'), "AGE"),
+    # The server stores records of its own meanwhile.
+    (re.compile(r'"unread": \d+'), "UNREAD"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?"), "TIME"),
     (re.compile(r"\d+\.\d+"), "SECONDS"),
     (re.compile(r"operator:\w+ via cli|client:first via api"), "ACTOR"),
