@@ -196,7 +196,7 @@ def test_a_revocation_behind_a_full_response_is_noticed_in_a_second(issuer, pres
         issuer.announce(issuer.event())
     with EventPoller(verifier):
         assert poll_until(lambda: len(issuer.polls) > 1)
-        assert verifier.authenticate(present(token), SCOPE)
+        assert poll_until(lambda: is_accepted(verifier, present(token)))
         issuer.revoke(token)
         issuer.announce(issuer.event())
         began = time.monotonic()
