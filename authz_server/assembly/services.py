@@ -166,6 +166,7 @@ class Services(RegistrationServices):
         """Makes the status lists."""
         from authz_server.tokens.status_lists.publication import StatusLists
 
+        waiting = self.settings.database
         return StatusLists(
             issuer=self.settings.issuer,
             database=self.database,
@@ -176,6 +177,11 @@ class Services(RegistrationServices):
             default_ring=self.settings.keys.default_ring,
             settings=self.settings.status_lists,
             clock=self.corrected_clock,
+            # As long as a call may wait for its own connection and answer.
+            wait_seconds=(
+                waiting.pool_timeout_milliseconds + waiting.statement_timeout_milliseconds
+            )
+            / 1_000,
         )
 
     @cached_property

@@ -1,10 +1,7 @@
 """Public status lists, and the list of them (draft-ietf-oauth-status-list, 8 and 9)."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
-from threading import BoundedSemaphore
 from urllib.parse import parse_qs
 
 import msgspec
@@ -20,9 +17,6 @@ PATH = "/status-lists"
 CONTENT_TYPE = f"application/{STATUS_LIST_TYPE}"
 #: A database counts no further.
 _MAXIMUM_DIGITS = 18
-#: How many requests ask the database at a time, and how long others wait for that.
-_AT_ONCE = 2
-_WAIT_SECONDS = 1.0
 
 
 class StatusListEndpoint:
@@ -36,7 +30,6 @@ class StatusListEndpoint:
     def __init__(self, lists: StatusLists, hosts: frozenset[str]) -> None:
         self._lists = lists
         self._hosts = hosts
-        self._places = BoundedSemaphore(_AT_ONCE)
 
     def show(self, list_id: str) -> Response:
         """Return a list.
@@ -49,8 +42,7 @@ class StatusListEndpoint:
             return _without_history()
         if not (list_id.isascii() and list_id.isdigit() and len(list_id) <= _MAXIMUM_DIGITS):
             raise OAuthError("not_found")
-        with self._place():
-            found = self._lists.find(int(list_id))
+        found = self._lists.find(int(list_id))
         if found is None or list_id != str(int(list_id)):
             raise OAuthError("not_found")
         seconds = self._lists.settings.ttl_seconds
@@ -67,26 +59,11 @@ class StatusListEndpoint:
 
     def show_all(self) -> Response:
         """Return the addresses of all lists."""
-        with self._place():
-            live = self._lists.find_live()
+        live = self._lists.find_live()
         body = msgspec.json.encode({"status_lists": live})
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         seconds = self._lists.settings.ttl_seconds
         return cacheable(body, etag, "application/json", seconds, self._hosts)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Wait for one of a few places; callers are anonymous, and others need the database.
-
-        Raises:
-            OAuthError: ``temporarily_unavailable``.
-        """
-        if not self._places.acquire(timeout=_WAIT_SECONDS):
-            raise OAuthError("temporarily_unavailable", "too many requests for status lists wait")
-        try:
-            yield
-        finally:
-            self._places.release()
 
 
 def _prefers_gzip(accept_encoding: str) -> bool:

@@ -1,12 +1,15 @@
 """Requests for status lists (draft-ietf-oauth-status-list, 8)."""
 
 import gzip
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from weakref import ref
 
 import pytest
 
+from authz_server.tokens.status_lists import publication
 from support.parties import ACTOR
 from support.protocol import Protocol, running_protocol
 from support.status_lists import entry_of
@@ -71,3 +74,54 @@ def test_what_is_no_list_is_404_and_what_is_over_501(protocol: Protocol):
     for method in ("POST", "PUT", "DELETE"):
         assert protocol.send(method, f"/status-lists/{list_id}").status_code == 405
     assert protocol.send("HEAD", f"/status-lists/{list_id}").status_code == 200
+
+
+def test_a_list_that_is_being_made_keeps_no_other_from_the_database(
+    protocol: Protocol, monkeypatch
+):
+    """As many requests as `serve` has threads for wait for one list, and are answered with it."""
+    list_id = entry_of(protocol.new_token()).list_id
+    started, goes_on = threading.Event(), threading.Event()
+    encode = publication.encode_list
+
+    def encode_slowly(*given):
+        started.set()
+        assert goes_on.wait(60)
+        return encode(*given)
+
+    monkeypatch.setattr(publication, "encode_list", encode_slowly)
+    with ThreadPoolExecutor(12) as pool:
+        asked = RawRequest("GET", f"/status-lists/{list_id}", headers={"Host": "authz.example"})
+        asking = [pool.submit(call, protocol.app, asked) for _ in range(12)]
+        try:
+            assert started.wait(60)
+            time.sleep(0.2)
+            assert protocol.get("/status-lists").status_code == 200
+            assert protocol.get(f"/status-lists/{list_id + 1}").status_code == 404
+        finally:
+            goes_on.set()
+        assert [each.result().status for each in asking] == [200] * 12
+
+
+def test_requests_for_lists_wait_while_others_ask_the_database(protocol: Protocol, monkeypatch):
+    """As long as the settings let a request wait for the database."""
+    listed = entry_of(protocol.new_token()).list_id
+    both_ask, goes_on = threading.Barrier(3), threading.Event()
+    reading = protocol.services.database.reading
+
+    def read_slowly():
+        if threading.current_thread().name.startswith("slow"):
+            both_ask.wait(60)
+            assert goes_on.wait(60)
+        return reading()
+
+    monkeypatch.setattr(protocol.services.database, "reading", read_slowly)
+    with ThreadPoolExecutor(2, "slow") as slow, ThreadPoolExecutor(1) as pool:
+        all_lists = RawRequest("GET", "/status-lists", headers={"Host": "authz.example"})
+        asking = [slow.submit(call, protocol.app, all_lists) for _ in range(2)]
+        both_ask.wait(60)
+        one = RawRequest("GET", f"/status-lists/{listed}", headers={"Host": "authz.example"})
+        asking.append(pool.submit(call, protocol.app, one))
+        time.sleep(1.5)
+        goes_on.set()
+        assert [each.result().status for each in asking] == [200] * 3

@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from keys.ring import KeyRings
 STATUS_LIST_TYPE = "statuslist+jwt"
 #: How many lists a process keeps in memory; each takes less than 1.5 MiB.
 MAXIMUM_LISTS = 128
+#: How many calls ask the database at a time: their callers are anonymous, and others need it.
+_AT_ONCE = 2
 #: Statuses without any order leave a list of 470,000 characters.
 _MAXIMUM_CHARACTERS = 1_000_000
 _encode = msgspec.json.Encoder().encode
@@ -57,6 +60,18 @@ class PublishedList:
             return self._packed
 
 
+class _Contents(NamedTuple):
+    """What the database says of a list."""
+
+    server_id: str
+    version: int
+    revision: int
+    filled_at: float
+    statuses: bytes
+    #: The indexes of further invalid tokens; None: nothing has changed in the list.
+    revoked: list[int] | None
+
+
 class _Known(NamedTuple):
     """A list in memory, and what it was made from."""
 
@@ -82,6 +97,7 @@ class StatusLists:
         default_ring: the ring for resource servers without a ring of their own.
         settings: times.
         clock: returns the present time.
+        wait_seconds: how long a call waits while others ask the database.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -96,6 +112,7 @@ class StatusLists:
         default_ring: str,
         settings: StatusListSettings,
         clock: Callable[[], datetime],
+        wait_seconds: float,
     ) -> None:
         self._issuer = issuer
         self._database = database
@@ -106,6 +123,8 @@ class StatusLists:
         self._default_ring = default_ring
         self._settings = settings
         self._clock = clock
+        self._wait_seconds = wait_seconds
+        self._places = threading.BoundedSemaphore(_AT_ONCE)
         # One for the lists in memory, and one for each list while it is made (a few share it).
         self._lock = threading.Lock()
         self._making = tuple(threading.Lock() for _ in range(MAXIMUM_LISTS))
@@ -124,64 +143,88 @@ class StatusLists:
         """Return the addresses of all lists that have not expired.
 
         Raises:
+            OAuthError: too many calls wait.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         query = select(StatusList.id).where(StatusList.expires_at > self._clock())
-        with self._database.reading() as session:
+        with self._turn(self._places), self._database.reading() as session:
             return [self.uri(each) for each in session.scalars(query.order_by(StatusList.id))]
 
     def find(self, list_id: int) -> PublishedList | None:
         """Return a list with everything that was committed before this call; None: no such list.
 
         Raises:
-            OAuthError: no key can sign, or the caches are old and the database does not answer.
+            OAuthError: no key can sign, too many calls wait, or the caches are old and
+                the database does not answer.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
+        with self._turn(self._making[list_id % len(self._making)]):
+            with self._lock:
+                known = self._lists.get(list_id)
+            # What waits for this list, or computes it, keeps no other list from the database.
+            with self._turn(self._places), self._database.reading() as session:
+                contents = self._read(session, list_id, known)
+            with self._lock:
+                if contents is None:
+                    self._lists.pop(list_id, None)
+                    return None
+            made = self._make(list_id, contents, known)
+            with self._lock:
+                self._lists[list_id] = made
+                self._lists.move_to_end(list_id)
+                if len(self._lists) > MAXIMUM_LISTS:
+                    self._lists.popitem(last=False)
+        return made.published
+
+    @contextmanager
+    def _turn(self, room: "threading.Lock | threading.BoundedSemaphore") -> Iterator[None]:
+        """Wait for ``room``, but not for long, so that threads remain for other requests.
+
+        Raises:
+            OAuthError: ``temporarily_unavailable``.
+        """
+        if not room.acquire(timeout=self._wait_seconds):
+            raise OAuthError("temporarily_unavailable", "too many requests for status lists wait")
+        try:
+            yield
+        finally:
+            room.release()
+
+    def _read(self, session: Session, list_id: int, known: _Known | None) -> _Contents | None:
         revision = select(Revision.value).where(Revision.id == 1).scalar_subquery()
         query = select(
             StatusList.version, StatusList.resource_server_id, revision.label("revision")
         ).where(StatusList.id == list_id, StatusList.expires_at > self._clock())
-        with self._making[list_id % len(self._making)], self._database.reading() as session:
-            row = session.execute(query).first()
-            with self._lock:
-                if row is None:
-                    self._lists.pop(list_id, None)
-                    return None
-                known = self._lists.get(list_id)
-            self._feed.require_seen(row.revision)
-            known = self._refresh(session, list_id, row.version, row.resource_server_id, known)
-            with self._lock:
-                self._lists[list_id] = known
-                self._lists.move_to_end(list_id)
-                if len(self._lists) > MAXIMUM_LISTS:
-                    self._lists.popitem(last=False)
-        return known.published
-
-    def _refresh(
-        self,
-        session: Session,
-        list_id: int,
-        version: int,
-        server_id: str,
-        known: _Known | None,
-    ) -> _Known:
+        row = session.execute(query).first()
+        if row is None:
+            return None
+        self._feed.require_seen(row.revision)
         now = self._clock().timestamp()
-        revision = self._feed.seen
+        seen, server_id = self._feed.seen, row.resource_server_id
         filled_at = known.filled_at if known is not None else 0.0
         # Some statuses follow from the time, such as that of a client that expires.
-        is_filled = known is not None and known.revision == revision
+        is_filled = known is not None and known.revision == seen
         is_filled = is_filled and 0 <= now - filled_at < self._settings.ttl_seconds
         if known is not None and is_filled:
             statuses = known.statuses
         else:
             statuses = bytes(fill_statuses(self._standing, session, list_id, server_id))
             filled_at = now
+        is_current = known is not None and (known.statuses, known.version) == (
+            statuses,
+            row.version,
+        )
+        revoked = None if is_current else find_revoked(session, list_id)
+        return _Contents(server_id, row.version, seen, filled_at, statuses, revoked)
+
+    def _make(self, list_id: int, contents: _Contents, known: _Known | None) -> _Known:
+        server_id, version, revision, filled_at, statuses, revoked = contents
+        now = self._clock().timestamp()
         keys = self._key_rings.jwks_etag()
-        is_current = known is not None and (known.statuses, known.version) == (statuses, version)
         encoded = (
             known.encoded
-            if known is not None and is_current
-            else encode_list(statuses, find_revoked(session, list_id))
+            if known is not None and revoked is None
+            else encode_list(statuses, revoked or ())
         )
         half = self._settings.lifetime_seconds / 2
         if (
