@@ -29,6 +29,8 @@ _SINGLE = frozenset(
 )
 
 
+#: How much of a line is kept until the rest arrives.
+_LINE_BYTES = 256
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
 _LENGTH = b"\r\ncontent-length:"
 _LENGTH_DIGITS = 9
@@ -48,7 +50,9 @@ class Message:
         "fault",
         "fields",
         "head",
+        "is_chunked",
         "keep_alive",
+        "line",
         "maximum_bytes",
         "old",
         "request",
@@ -64,6 +68,9 @@ class Message:
         self.body_bytes = 0
         # The bytes before a chunk whose size was received and not checked.
         self.chunk_start: int | None = None
+        self.is_chunked = False
+        # The beginning of a line, of a chunk's size for example, that the next input goes on with.
+        self.line = b""
         self.maximum_bytes = 0
         self.fault: OAuthError | None = None
         # Set once the header is complete.
@@ -91,14 +98,22 @@ class Message:
         Args:
             data: the parsed input, whose last byte belongs to the chunk.
         """
-        if self.chunk_start is None:
+        if not self.is_chunked:
             return
         start, self.chunk_start = self.chunk_start, None
-        head = data[: len(data) - (self.body_bytes - start)]
-        # A line that another input began may be a part of an extension.
-        _, found, line = head.removesuffix(b"\r\n").rpartition(b"\n")
+        if start is not None:
+            head = self.line + data[: len(data) - (self.body_bytes - start)]
+            self._check_size(start, head)
+        _, found, line = data.rpartition(b"\n")
+        self.line = line if found else self.line + line
+        if len(self.line) > _LINE_BYTES:
+            # What follows counts as an extension: at worst, the size seems smaller.
+            self.line = self.line[:_LINE_BYTES] + b";"
+
+    def _check_size(self, start: int, head: bytes) -> None:
+        line = head.removesuffix(b"\r\n").rpartition(b"\n")[2]
         size = line.partition(b";")[0]
-        if not found or not head.endswith(b"\r\n") or not _CHUNK_SIZE.fullmatch(size):
+        if not head.endswith(b"\r\n") or not _CHUNK_SIZE.fullmatch(size):
             return
         if self.fault is None and start + int(size, 16) > self.maximum_bytes:
             self.fault = OAuthError("body_too_large")
@@ -240,6 +255,7 @@ def read_framing(message: Message, headers: dict[str, str], maximum_bytes: int) 
     coding = headers.get("transfer-encoding")
     if coding is not None and (message.old or coding.strip().lower() != "chunked"):
         raise OAuthError("message_malformed", "transfer coding")
+    message.is_chunked = coding is not None
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
         raise OAuthError("message_malformed", "content length")

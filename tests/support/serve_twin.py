@@ -42,7 +42,7 @@ _RANDOM_CLAIMS = {"jti"}
 _JWE = re.compile(r"eyJ[\w-]+\.[\w-]*\.[\w-]+\.[\w-]+\.[\w-]+")
 
 
-class _Transport(asyncio.Transport):
+class MemoryTransport(asyncio.Transport):
     """One end of a connection in memory; what is written is kept."""
 
     def __init__(self, peer: str) -> None:
@@ -142,7 +142,7 @@ class ServeTwin:
         return RawAnswer(int(status_line[9:12]), headers, body)
 
     async def _exchange(self, message: bytes, peer: str) -> bytes:
-        connection, transport = Connection(self._front), _Transport(peer)
+        connection, transport = Connection(self._front), MemoryTransport(peer)
         connection.connection_made(transport)
         try:
             connection.data_received(message)
