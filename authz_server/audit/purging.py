@@ -2,28 +2,30 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.models import AuditBlock, AuditRecord, AuditWriter
+
+_LATEST = select(AuditRecord.at).order_by(AuditRecord.id.desc()).limit(1).scalar_subquery()
 
 
 def purge_audit_records(session: Session, before: datetime, batch_rows: int) -> int:
     """Delete up to ``batch_rows`` of the oldest records; return the number of records.
 
-    The latest record is always kept. The comparison with the audit file that detects a restored
-    database starts at the oldest remaining record.
+    The record with the highest id, whose id SQLite would use again, and those of its time and later
+    are kept. The comparison with the audit file that detects a restored database starts at the
+    oldest remaining record.
 
     Args:
         session: the transaction.
         before: records of this time and later ones are kept.
         batch_rows: the largest number of rows.
     """
-    latest = select(func.max(AuditRecord.at)).scalar_subquery()
     # Oldest first, and waiting for other purges: the comparison needs records without gaps.
     due = (
         select(AuditRecord.id)
-        .where(AuditRecord.at < before, AuditRecord.at < latest)
+        .where(AuditRecord.at < before, AuditRecord.at < _LATEST)
         .order_by(AuditRecord.at, AuditRecord.id)
         .limit(batch_rows)
         .with_for_update()
@@ -48,9 +50,9 @@ def purge_audit_chain(session: Session, before: datetime, batch_rows: int) -> in
     Returns:
         The number of deleted rows.
     """
-    latest = session.scalar(select(func.max(AuditRecord.at)))
-    kept = before if latest is None else min(before, latest)
-    first = select(func.min(AuditBlock.number)).where(AuditBlock.last_at >= kept)
+    first = select(func.min(AuditBlock.number)).where(
+        or_(AuditBlock.last_at >= before, AuditBlock.last_at >= _LATEST)
+    )
     number = session.scalar(first) or session.scalar(select(func.max(AuditBlock.number))) or 0
     due = select(AuditBlock.number).where(AuditBlock.number < number - 1).limit(batch_rows)
     blocks = session.execute(delete(AuditBlock).where(AuditBlock.number.in_(due)))

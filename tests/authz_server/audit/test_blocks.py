@@ -314,6 +314,19 @@ def test_purged_records_and_blocks_stay_provable(database, checkpoints):
     assert faults(database, keep_days=30)[0] == ("removed", "record 13")
 
 
+def test_blocks_of_records_that_the_latest_one_keeps_stay(database, checkpoints):
+    """Those of its time and later are kept, though they are older than the settings keep them."""
+    kept = ([age * DAY] * 4 for age in (39.6, 39.5, 39))
+    record(database, *([60 * DAY] * 8), *(each for ages in kept for each in ages), 40 * DAY)
+    checkpoints.seal_audit_records()
+    checkpoints.write_audit_checkpoint()
+    with database.transaction() as session:
+        assert purge_audit_records(session, NOW - 30 * DAY, 100) == 8
+        assert purge_audit_chain(session, NOW - 30 * DAY, 100) == 1
+    result = verify(database)
+    assert (result.findings, result.records) == ((), 13)
+
+
 def test_heads_of_commands_are_named_by_the_next_checkpoint(database, checkpoints, tmp_path):
     command = AuditSink(str(tmp_path / "audit.jsonl"), lambda: NOW)
     command.write(ServerStopped(process_id=1))

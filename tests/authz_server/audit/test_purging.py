@@ -11,6 +11,7 @@ from authz_server.audit.models import AuditRecord
 from authz_server.audit.purging import purge_audit_records
 from authz_server.audit.records import store_audit_record
 from authz_server.audit.restored_database import find_missing_change
+from authz_server.audit.seen_changes import SeenChanges
 from authz_server.database.clock import ClockGuard, ClockMark, Uptime
 from authz_server.tokens.purging import Purge
 from authz_server.tokens.revocations import RevocationService
@@ -74,16 +75,47 @@ def test_by_default_records_stay_for_ever(database):
 
 
 def test_the_oldest_go_first_whatever_their_order_in_the_table(database):
-    record(database, 50 * DAY, 90 * DAY, DAY, 70 * DAY)
+    record(database, 50 * DAY, 90 * DAY, DAY, 70 * DAY, 2 * DAY)
     with database.transaction() as session:
         assert purge_audit_records(session, NOW - KEEP_DAYS * DAY, 2) == 2
-    assert ages(database) == [50 * DAY, DAY]
+    assert ages(database) == [50 * DAY, 2 * DAY, DAY]
 
 
 def test_the_latest_record_stays_however_old(database):
     record(database, 90 * DAY, 80 * DAY)
     assert purge_of(database).run().rows == 1
     assert ages(database) == [80 * DAY]
+
+
+def test_the_change_stored_last_stays_though_another_one_has_a_later_time(database):
+    """Nodes store changes at one time. A server that saw it does not miss it.
+
+    SQLite would use its id for the next change.
+    """
+    later = 40 * DAY - timedelta(milliseconds=2)
+    record(database, 60 * DAY, 50 * DAY, later, 40 * DAY)
+    seen = SeenChanges()
+    for kept in ([40 * DAY, later], [DAY]):
+        with database.reading() as session:
+            assert seen.find_lost(session) is None
+        purge_of(database).run()
+        assert ages(database) == kept
+        with database.reading() as session:
+            assert seen.find_lost(session) is None
+            ids = session.scalars(select(AuditRecord.id)).all()
+        assert max(ids) == (4 if len(kept) == 2 else 5)
+        if len(kept) == 2:
+            record(database, DAY)
+
+
+def test_a_latest_record_without_a_time_stops_no_purge(sqlite_url):
+    """SQLite stores any text as a time."""
+    with attached(sqlite_url) as database:
+        record(database, 60 * DAY, 50 * DAY, DAY)
+        with database.transaction() as session:
+            altered = "UPDATE audit_record SET at = '2026-13-45 25:00:00' WHERE id = 3"
+            session.connection().exec_driver_sql(altered)
+        assert purge_of(database).run().rows == 2
 
 
 def test_several_purges_at_once_delete_everything_once(database):
@@ -102,7 +134,7 @@ def test_a_clock_that_leaps_deletes_no_record_that_is_younger(database, leap):
         session.get(ClockMark, 1).microseconds = int(NOW.timestamp() * 1_000_000)
         ClockGuard(lambda: NOW, lambda: uptime).check(session)
     kept = [29 * DAY, DAY]
-    record(database, *kept, 31 * DAY)
+    record(database, 31 * DAY, *kept)
     leapt = NOW + leap
     guard = ClockGuard(lambda: leapt, lambda: uptime)
     purged = purge_of(database, leapt, guard=guard, notify=received).run()
