@@ -15,6 +15,7 @@ from authz_server.assembly.features import features_of
 from authz_server.assembly.server import ManagementServices, ServerServices
 from authz_server.audit.events import ServerStarted, ServerStopped, SettingsLoaded
 from authz_server.audit.restored_database import RestoreReadiness
+from authz_server.audit.seen_changes import SeenChanges
 from authz_server.authorization_server import AuthorizationServer
 from authz_server.clients.counters.opening import open_counters
 from authz_server.clients.encryption_keys import EncryptionKeys
@@ -255,6 +256,7 @@ def create_health_application(
     *,
     degradations: Callable[[], list[str]] = list,
     open_metrics: Callable[[Services], MetricsSource] | None = None,
+    seen: SeenChanges | None = None,
 ) -> Flask:
     """Return the application of the health listener, a WSGI callable.
 
@@ -263,6 +265,7 @@ def create_health_application(
         checks: further conditions of readiness, by name; each raises if it does not hold.
         degradations: returns the degradations of the workers.
         open_metrics: opens the source of the metrics; None: no metrics are served.
+        seen: the changes that this process has seen in its database; None: none yet.
     """
     app = bare_application("authz_server.health")
     database = open_database(settings.database)
@@ -276,11 +279,8 @@ def create_health_application(
         metrics.known_backends if metrics else KnownBackends,
     )
     pepper = PepperReadiness(database, services.secrets.fingerprint, services.clock)
-    own = {
-        "database": services.feed.poll,
-        "restored_database": RestoreReadiness(database, settings.audit.destination).require,
-        "keys": keys.require,
-    }
+    older = RestoreReadiness(database, settings.audit.destination, seen=seen)
+    own = {"database": services.feed.poll, "restored_database": older.require, "keys": keys.require}
     if database.connector is not None:
         # Imported for PostgreSQL alone, because its driver is slow to import.
         from authz_server.database.session_check import SessionReadiness  # noqa: PLC0415

@@ -1,6 +1,5 @@
 """Detect a database that was restored from an older copy, by later changes in the audit file.
 
-A running server also remembers the latest change that it saw, without a file as well.
 Revocations made after the copy are missing in it, so that revoked tokens are valid again. Every
 change in the file since the last ``revoke --before`` of all tokens must be in the table of audit
 records.
@@ -17,13 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.change_events import CHANGE_EVENTS
 from authz_server.audit.models import AuditRecord
-from authz_server.audit.seen_changes import IS_DATED, SeenChange, SeenChanges
+from authz_server.audit.seen_changes import SeenChange, SeenChanges, find_cut_off
+from authz_server.audit.stored_rows import load, read_first, read_records
 from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError
@@ -102,16 +102,14 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    oldest = session.scalar(select(func.min(AuditRecord.at)).where(IS_DATED))
-    if oldest is None:
+    first = read_first(session, select(AuditRecord.at).order_by(AuditRecord.at))
+    if first is None:
         return None
+    oldest: datetime = first.at
     if session.scalar(select(func.min(AuditRecord.id))) != _FIRST_ID:
         # Rows were deleted; the latest of them may have been recorded after the oldest one left.
         oldest += _CLOCKS_DIFFER + _DELAY
-    cut_off = select(func.max(AuditRecord.at)).where(
-        AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:", IS_DATED
-    )
-    since = max(oldest, session.scalar(cut_off) or oldest)
+    since = max(oldest, find_cut_off(session) or oldest)
     latest = islice(_latest_changes(Path(audit_file)), _CHANGES)
     changes = [change for change in latest if change.at >= oldest]
     if not changes:
@@ -144,13 +142,15 @@ def require_not_restored(session: Session, audit_destination: str) -> None:
 class RestoreReadiness:
     """Checks for a restored database at intervals, for readiness.
 
-    The file is read every GOOD_SECONDS, or BAD_SECONDS while a change is missing; the latest change
-    is looked up every BAD_SECONDS.
+    A probe reads the file if the last reading is GOOD_SECONDS old, or BAD_SECONDS while a change is
+    missing, and looks for the latest change, which an earlier probe saw, every BAD_SECONDS. Without
+    probes nothing is remembered.
 
     Args:
         database: the database to check.
         audit_destination: as for :func:`require_not_restored`.
         monotonic: returns monotonic seconds.
+        seen: the changes that this process has seen; None: none yet.
     """
 
     GOOD_SECONDS = 30.0
@@ -161,11 +161,13 @@ class RestoreReadiness:
         database: Database,
         audit_destination: str,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        seen: SeenChanges | None = None,
     ) -> None:
         self._database = database
         self._audit_destination = audit_destination
         self._monotonic = monotonic
-        self._seen = SeenChanges()
+        self._seen = seen or SeenChanges()
         self._until = self._file_until = 0.0
         self._fault: RestoredDatabaseError | None = None
         self._file_fault: RestoredDatabaseError | None = None
@@ -191,17 +193,16 @@ class RestoreReadiness:
             raise self._fault
 
     def _check(self) -> None:
-        now = self._monotonic()
-        self._until = now + self.BAD_SECONDS
         try:
             with self._database.reading() as session:
                 lost = self._seen.find_lost(session)
-                if now >= self._file_until:
+                if self._monotonic() >= self._file_until:
                     self._check_file(session)
         except SQLAlchemyError:
-            self._until = 0.0
             return
         self._fault = self._file_fault or (_lost_error(lost) if lost else None)
+        # Last, so that a probe that begins meanwhile waits for this result.
+        self._until = self._monotonic() + self.BAD_SECONDS
 
     def _check_file(self, session: Session) -> None:
         self._file_fault = None
@@ -278,13 +279,25 @@ def _rows_of(session: Session, changes: Sequence[RecordedChange]) -> _Rows:
     subjects = sorted({change.subject for change in changes})
     found: _Rows = {}
     for begin in range(0, len(subjects), _SUBJECTS_AT_ONCE):
-        statement = select(AuditRecord.action, AuditRecord.subject, AuditRecord.at).where(
-            AuditRecord.subject.in_(subjects[begin : begin + _SUBJECTS_AT_ONCE]),
-            AuditRecord.at.between(min(times) - margin, max(times) + margin),
+        statement = (
+            select(AuditRecord)
+            .where(
+                AuditRecord.subject.in_(subjects[begin : begin + _SUBJECTS_AT_ONCE]),
+                AuditRecord.at.between(min(times) - margin, max(times) + margin),
+            )
+            .order_by(AuditRecord.at)
         )
-        for action, subject, at in session.execute(statement.order_by(AuditRecord.at)):
+        for action, subject, at in _read_rows(session, statement):
             found.setdefault((action, subject), []).append(at)
     return found
+
+
+def _read_rows(session: Session, statement: Select[Any]) -> list[Any]:
+    columns = (AuditRecord.action, AuditRecord.subject, AuditRecord.at)
+    rows = load(lambda: list(session.execute(statement.with_only_columns(*columns))))
+    if rows is None:
+        return [(row.action, row.subject, row.at) for row in read_records(session, statement)]
+    return rows
 
 
 def _missing(

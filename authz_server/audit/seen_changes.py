@@ -1,15 +1,13 @@
 """Detect that the database lost a stored change which this process has seen."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, not_, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.models import AuditRecord
-
-#: SQLite stores any text and bytes as a time.
-IS_DATED = AuditRecord.at.between(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+from authz_server.audit.stored_rows import load, read_first
 
 
 class SeenChange(NamedTuple):
@@ -45,28 +43,39 @@ class SeenChanges:
         seen = self._latest
         if seen is not None and _is_lost(session, seen):
             return seen
-        statement = (
-            select(AuditRecord.id, AuditRecord.at, AuditRecord.action, AuditRecord.subject)
-            .where(IS_DATED)
-            .order_by(AuditRecord.id.desc())
-        )
-        row = session.execute(statement.limit(1)).first()
+        statement = select(
+            AuditRecord.id, AuditRecord.at, AuditRecord.action, AuditRecord.subject
+        ).order_by(AuditRecord.id.desc())
+        row = read_first(session, statement)
         self._latest = seen if row is None else SeenChange(*row)
         return None
 
 
+def find_cut_off(session: Session) -> datetime | None:
+    """Return the time of the last revocation of all tokens; None: none can be read."""
+    statement = select(AuditRecord.at).where(
+        AuditRecord.action == "cut_off.recorded", AuditRecord.subject == "all:"
+    )
+    row = read_first(session, statement.order_by(AuditRecord.at.desc()))
+    return None if row is None else row.at
+
+
 def _is_lost(session: Session, seen: SeenChange) -> bool:
-    # An altered row is not lost: `audit verify` names it.
-    is_seen = or_(AuditRecord.at == seen.at, not_(IS_DATED))
-    if session.scalar(select(AuditRecord.id).where(AuditRecord.id == seen.id, is_seen)) is not None:
+    if _is_stored(session, seen):
         return False
     earliest = session.scalar(select(func.min(AuditRecord.id)))
     if earliest is None or earliest > seen.id:
         return False
-    cut_off = select(AuditRecord.id).where(
-        AuditRecord.action == "cut_off.recorded",
-        AuditRecord.subject == "all:",
-        AuditRecord.at >= seen.at,
-        IS_DATED,
-    )
-    return session.scalar(cut_off.limit(1)) is None
+    cut_off = find_cut_off(session)
+    return cut_off is None or cut_off < seen.at
+
+
+def _is_stored(session: Session, seen: SeenChange) -> bool:
+    """Return whether its row is there, also an altered one: ``audit verify`` names that."""
+    statement = select(AuditRecord.at, AuditRecord.action, AuditRecord.subject)
+    rows = load(lambda: session.execute(statement.where(AuditRecord.id == seen.id)).all())
+    if not rows:
+        return rows is None  # it cannot be read
+    at, *change = rows[0]
+    # With a later time it may be the same change, made again after the other one was lost.
+    return at == seen.at or (at < seen.at and change == [seen.action, seen.subject])

@@ -7,9 +7,9 @@ other rows are still read; ``audit verify`` names the altered one.
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -23,8 +23,11 @@ UNREADABLE_FACT = "unreadable"
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_UTF_8 = "Could not decode to UTF-8"
 _MAXIMUM_DEPTH = 100
+#: The number of unreadable rows that are passed over.
+_PASSED_OVER = 100
 _EMPTY = {"at": UNKNOWN_TIME, "actor": "", "action": "", "subject": "", "detail": {}}
 _Read = TypeVar("_Read")
+_Columns = TypeVarTuple("_Columns")
 
 
 def load(read: Callable[[], _Read]) -> _Read | None:
@@ -41,6 +44,24 @@ def load(read: Callable[[], _Read]) -> _Read | None:
         if _NOT_UTF_8 in str(error.orig):
             return None
         raise
+
+
+def read_first(session: Session, query: Select[*_Columns]) -> Row[*_Columns] | None:
+    """Return the first row of a query that can be read; None: there is none.
+
+    Args:
+        session: for reading.
+        query: selects rows, in an order.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    for number in range(_PASSED_OVER + 1):
+        one = query.offset(number).limit(1)
+        rows = load(lambda one=one: session.execute(one).all())  # type: ignore[misc]
+        if rows is not None:
+            return rows[0] if rows else None
+    return None
 
 
 def read_records(session: Session, query: Select[Any]) -> list[AuditRecord]:

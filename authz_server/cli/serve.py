@@ -12,6 +12,7 @@ import click
 from sqlalchemy.exc import OperationalError
 
 from authz_server.app import create_health_application, require_usable
+from authz_server.audit.seen_changes import SeenChanges
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.database.errors import (
@@ -117,6 +118,8 @@ class HealthService:
     def __init__(self, settings: Settings, folder: Path, supervisor: Supervisor) -> None:
         self._folder = folder
         self._supervisor = supervisor
+        # Kept over a reload, also one with the address of a copy.
+        self._seen = SeenChanges()
         self._address = _health_address(settings)
         self._listener: HealthListener | None = None
         self._failure: Exception | None = None
@@ -198,6 +201,7 @@ class HealthService:
                 partial(sample_clients, services.database),
                 certificate_ends=certificate_ends,
             ),
+            seen=self._seen,
         )
 
 

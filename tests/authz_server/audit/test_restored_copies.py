@@ -11,7 +11,12 @@ from sqlalchemy import delete
 from authz_server.audit import restored_database
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.records import store_audit_record
-from authz_server.audit.restored_database import RestoreReadiness, find_missing_change
+from authz_server.audit.restored_database import (
+    RestoredDatabaseError,
+    RestoreReadiness,
+    find_missing_change,
+)
+from authz_server.audit.seen_changes import SeenChanges
 from support.roles import attached
 
 NOW = datetime.now(UTC)
@@ -138,43 +143,81 @@ def test_a_long_line_and_exchanged_tokens_hide_no_change(database, tmp_path, mon
     assert missing(database, file) == (DISABLED, "x", 1)
 
 
-def test_probes_at_one_time_read_the_file_once(database, tmp_path, monkeypatch):
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "while the first one reads"])
+def test_probes_at_one_time_read_the_file_once(database, tmp_path, monkeypatch, later):
     """Each has the result of the one that reads."""
     store(database, (9, CREATED, "x"))
-    looks, barrier = [], threading.Barrier(4)
+    looks, results, barrier = [], [], threading.Barrier(3 if later else 4)
     entered, goes_on = threading.Event(), threading.Event()
 
     def look(*_):
         looks.append(1)
         entered.set()
         goes_on.wait(10)
+        raise RestoredDatabaseError("older")
 
     monkeypatch.setattr(restored_database, "require_not_restored", look)
     readiness = RestoreReadiness(database, str(tmp_path / "audit.jsonl"), lambda: 1.0)
 
-    def probe():
-        barrier.wait(10)
-        readiness.require()
+    def probe(waits):
+        if waits:
+            barrier.wait(10)
+        try:
+            readiness.require()
+            results.append("ready")
+        except RestoredDatabaseError as error:
+            results.append(str(error))
 
-    probes = [threading.Thread(target=probe) for _ in range(4)]
+    probes = [threading.Thread(target=probe, args=(bool(n) or not later,)) for n in range(4)]
     for each in probes:
         each.start()
+        if each is probes[0] and later:
+            assert entered.wait(10)
     entered.wait(10)
+    # Those that wait for the first one have no result yet.
+    probes[-1].join(0.2)
     goes_on.set()
     for each in probes:
         each.join(10)
-    assert len(looks) == 1
+    assert (len(looks), results) == (1, ["older"] * 4)
 
 
-@pytest.mark.parametrize("value", ["''", "'x'", "x'00'"])
+#: Texts and bytes that SQLite stores as a time. The last ones are between those of two times.
+NO_TIMES = ["''", "'x'", "x'00'", "'2020-13-45 25:00:00'", f"'{NOW:%Y-%m-%d} 25:00:00'"]
+
+
+def give_time(database, value, *ids):
+    for number in ids:
+        altered = f"UPDATE audit_record SET at = {value} WHERE id = {number}"  # noqa: S608
+        with database.transaction() as session:
+            session.connection().exec_driver_sql(altered)
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
 def test_a_row_without_a_time_hides_no_change(sqlite_url, tmp_path, value):
     """Case Q224: SQLite stores any text and any bytes."""
     with attached(sqlite_url) as database:
         store(database, (9, CREATED, "x"), (8, CREATED, "y"), (7, "cut_off.recorded", "all:"))
         store(database, (6, "cut_off.recorded", "all:"))
-        for number in (2, 3):
-            altered = f"UPDATE audit_record SET at = {value} WHERE id = {number}"  # noqa: S608
-            with database.transaction() as session:
-                session.connection().exec_driver_sql(altered)
+        give_time(database, value, 2, 3)
         assert missing(database, written(tmp_path, (9, CREATED, "x"))) is None
-        assert missing(database, written(tmp_path, (1, DISABLED, "x"))) == (DISABLED, "x", 1)
+        file = written(tmp_path, (8, CREATED, "y"), (1, DISABLED, "x"))
+        assert missing(database, file) == (DISABLED, "x", 1)
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+def test_a_latest_change_without_a_time_is_not_lost_and_hides_no_loss(sqlite_url, value):
+    """The server goes on, and remembers the change before it."""
+    with attached(sqlite_url) as database:
+        store(database, *((age, CREATED, f"{age}") for age in (9, 8, 7)))
+        earlier, later = SeenChanges(), SeenChanges()
+        with database.reading() as session:
+            assert earlier.find_lost(session) is None
+        give_time(database, value, 3)
+        with database.reading() as session:
+            assert earlier.find_lost(session) is None
+            assert later.find_lost(session) is None
+        with database.transaction() as session:
+            session.execute(delete(AuditRecord).where(AuditRecord.id == 2))
+        with database.reading() as session:
+            assert later.find_lost(session).subject == "8"

@@ -1,12 +1,18 @@
 """A running server notices that the database lost a change, also without an audit file."""
 
+from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
+
 import pytest
 from sqlalchemy import delete, func, insert, select
 
+from authz_server.app import EXTENSION, create_health_application
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.restored_database import RestoredDatabaseError, RestoreReadiness
+from authz_server.cli.serve import HealthService
 from authz_server.database.schema import opened_database
 from authz_server.settings import load_settings
+from support.ports import release_port, reserve_port
 from support.settings_file import write_settings
 
 
@@ -37,6 +43,16 @@ class Watched:
     def put_rows(self, rows) -> None:
         with self.database.transaction() as session:
             session.execute(insert(AuditRecord.__table__), rows)
+
+
+class Workers:
+    """In the place of the supervisor: its workers serve."""
+
+    def require_serving(self) -> None:
+        pass
+
+    def degradations(self) -> list[str]:
+        return []
 
 
 @pytest.fixture
@@ -91,11 +107,53 @@ def test_purged_changes_are_not_lost(cli, watched):
     watched.require()
 
 
-def test_an_altered_change_is_not_lost(watched):
+@pytest.mark.parametrize(
+    "altered",
+    [{"action": "scope.changed", "actor": "somebody"}, {"at": datetime(2026, 1, 1, tzinfo=UTC)}],
+    ids=["action", "time"],
+)
+def test_an_altered_change_is_not_lost(watched, altered):
     """`audit verify` names it; the server goes on."""
     (row,) = watched.take_rows(AuditRecord.id == watched.latest())
-    watched.put_rows([row | {"action": "scope.changed", "actor": "somebody"}])
+    watched.put_rows([row | altered])
     watched.require()
+
+
+def test_the_same_change_made_again_does_not_hide_the_lost_one(watched):
+    (row,) = watched.take_rows(AuditRecord.id == watched.latest())
+    watched.put_rows([row | {"at": row["at"] + timedelta(seconds=1)}])
+    with pytest.raises(RestoredDatabaseError, match="The database lost"):
+        watched.require()
+
+
+def test_a_reload_of_the_settings_forgets_no_change(cli, watched, tmp_path, monkeypatch):
+    """The health listener has another application then."""
+    made = SimpleQueue()
+
+    def create(*arguments, **options):
+        application = create_health_application(*arguments, **options)
+        made.put(application)
+        return application
+
+    def failed(application):
+        answer = application.test_client().get("/health/ready")
+        application.extensions[EXTENSION].database.close()
+        return answer.get_json()["failed"]
+
+    monkeypatch.setattr("authz_server.cli.serve.create_health_application", create)
+    monkeypatch.setattr("authz_server.cli.serve.configure_logging", lambda _: None)
+    port = reserve_port()
+    overrides = {"audit": {"destination": "stderr"}, "server": {"health_port": port}}
+    settings = load_settings(write_settings(tmp_path, cli.database_url, overrides))
+    health = HealthService(settings, tmp_path, Workers())
+    try:
+        assert "restored_database" not in failed(made.get(timeout=60))
+        watched.take_rows(AuditRecord.id == watched.latest())
+        health.apply(settings)
+        assert "restored_database" in failed(made.get(timeout=60))
+    finally:
+        health.stop()
+        release_port(port)
 
 
 def test_the_check_says_that_it_has_no_file_to_compare_with(cli, prepare, tmp_path):
