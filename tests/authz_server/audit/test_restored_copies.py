@@ -182,8 +182,15 @@ def test_probes_at_one_time_read_the_file_once(database, tmp_path, monkeypatch, 
     assert (len(looks), results) == (1, ["older"] * 4)
 
 
-#: Texts and bytes that SQLite stores as a time. The last ones are between those of two times.
-NO_TIMES = ["''", "'x'", "x'00'", "'2020-13-45 25:00:00'", f"'{NOW:%Y-%m-%d} 25:00:00'"]
+#: Texts and bytes that SQLite stores as a time.
+NO_TIMES = {
+    "empty": "''",
+    "word": "'x'",
+    "bytes": "x'00'",
+    "month": "'2020-13-45 25:00:00'",
+    "hour": f"'{NOW:%Y-%m-%d} 25:00:00'",
+}
+no_times = pytest.mark.parametrize("value", NO_TIMES.values(), ids=NO_TIMES)
 
 
 def give_time(database, value, *ids):
@@ -193,7 +200,7 @@ def give_time(database, value, *ids):
             session.connection().exec_driver_sql(altered)
 
 
-@pytest.mark.parametrize("value", NO_TIMES)
+@no_times
 def test_a_row_without_a_time_hides_no_change(sqlite_url, tmp_path, value):
     """Case Q224: SQLite stores any text and any bytes."""
     with attached(sqlite_url) as database:
@@ -205,7 +212,7 @@ def test_a_row_without_a_time_hides_no_change(sqlite_url, tmp_path, value):
         assert missing(database, file) == (DISABLED, "x", 1)
 
 
-@pytest.mark.parametrize("value", NO_TIMES)
+@no_times
 def test_a_latest_change_without_a_time_is_not_lost_and_hides_no_loss(sqlite_url, value):
     """The server goes on, and remembers the change before it."""
     with attached(sqlite_url) as database:
