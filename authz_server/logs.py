@@ -41,6 +41,11 @@ _NAMES_OF_SECRETS = (
     "|private_key|refresh_token|secret|secret_pepper|token"
 )
 _NAME_OF_SECRET = re.compile(_NAMES_OF_SECRETS, re.IGNORECASE)
+#: Words that stay: a sentence begins so after a name and a colon, as in "secret: it is empty". Each
+#: stays only as a whole word, so that a record holds no other part of a secret.
+_OPENINGS = "a|an|as|cannot|for|has|holds|is|it|leave|must|name|not|set|the|there|this|use"
+#: What follows "DPoP" or "bearer" in a sentence.
+_NOUNS = "grant|header|proof|token"
 _PATTERNS = (
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*-----|\Z)", re.DOTALL),
@@ -50,13 +55,18 @@ _PATTERNS = (
     (re.compile(r"(?<![\w-])e[wy][\w-]{6,}+\.[\w-]*+\.[\w.-]*+", re.ASCII), _BLOT),
     (re.compile(r"(?<![\w-])[\w-]{20,}+\.[\w-]{20,}+\.[\w.-]{20,}+", re.ASCII), _BLOT),
     (
-        re.compile(r"\b(bearer|basic|dpop)(\s+|%20|\+)[A-Za-z0-9._~+/%-]{4,}=*", re.IGNORECASE),
+        re.compile(
+            rf"\b(bearer|basic|dpop)(\s+|%20|\+)(?!(?-i:{_NOUNS})(?:[ ,;:)]|\.?(?:\s|\Z)))"
+            r"[A-Za-z0-9._~+/%=-]{4,}",
+            re.IGNORECASE,
+        ),
         rf"\1 {_BLOT}",
     ),
     (
         re.compile(
             rf"(?<![A-Za-z])({_NAMES_OF_SECRETS})(\\*[\"']?\s*(?:=|:|%3D)\s*)"
-            r"""(?!\[redacted\])\\*(?:b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|["']?[^\s&"',;)\]}]+)""",
+            rf"(?!\[redacted\]|(?<=: )(?-i:{_OPENINGS}) )"
+            r"""\\*(?:b?"(?:[^"\\]|\\.)*"|b?'(?:[^'\\]|\\.)*'|["']?[^\s&"',;)\]}]+)""",
             re.IGNORECASE,
         ),
         rf"\1\2{_BLOT}",

@@ -157,7 +157,7 @@ def _authorization(token_file: str) -> list[str]:
     with Path(token_file).open("rb") as file:
         token = file.read(_MAXIMUM_TOKEN_BYTES + 1).removeprefix(codecs.BOM_UTF8).strip()
     if len(token) > _MAXIMUM_TOKEN_BYTES or not re.fullmatch(rb"[A-Za-z0-9._~+/=-]+", token):
-        raise FetchError("the token file holds no bearer token")
+        raise FetchError("the token file holds no token that can be sent")
     return [f"Authorization: Bearer {token.decode()}"]
 
 

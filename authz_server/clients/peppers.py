@@ -55,7 +55,7 @@ def require_own_pepper(session: Session, fingerprint: str, now: datetime) -> Non
             key="clients.secret_pepper",
             remedy="Bring back the pepper with which they were made: a further node has the "
             "settings and secrets of the first. If it was replaced on purpose, every client needs "
-            "a new secret: `authz-server client secret due` lists them.",
+            "a new secret; `authz-server client secret due` lists them.",
         )
 
 

@@ -10,7 +10,7 @@ REMEDIES = {
     "client_not_yet_valid": "Change its start: `authz-server client update {client} --starts`.",
     "client_expired": "Change its end: `authz-server client update {client} --expires`.",
     "network_not_allowed": "Add the network of the address to its `allowed_networks`. " + _SHOW,
-    "secret_expired": "Add a secret: `authz-server client secret add {client}`.",
+    "secret_expired": "Add a secret by `authz-server client secret add {client}`.",
     "method_not_registered": "Use the registered method, or register this one. " + _SHOW,
     "grant_type_not_allowed": "Register the client for the grant type. " + _SHOW,
     "outside_payment_window": "Wait for the next of its `payment_windows`, or add one. " + _SHOW,

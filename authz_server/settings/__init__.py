@@ -124,7 +124,8 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     try:
         settings = _convert(document, source)
         if private_files and settings.database.password is None and settings.database.parts.secret:
-            require_private("database.url", str(path), 'Or use password = { file = "..." }.')
+            remedy = "Or put the password into a file that database.password names."
+            require_private("database.url", str(path), remedy)
         return _complete(settings, folder, source)
     except RuleError as error:
         raise SettingsError(

@@ -240,7 +240,7 @@ def require_redis_url(key: str, url: Secret | None, *, needed: bool) -> None:
         if needed:
             refuse(key, "must be set", 'Write { file = "..." } with redis://host:6379/0 in it.')
     elif url.reveal() and not _REDIS_URL.fullmatch(url.reveal()):
-        refuse(key, "must be the URL of a Redis, such as rediss://user:password@host:6379/0")
+        refuse(key, "must be the URL of a Redis, such as rediss://host:6379/0")
 
 
 def require_plugins(enabled: tuple[str, ...], configured: Iterable[str]) -> None:

@@ -199,7 +199,7 @@ class SecretSource:
 
     def _verify_file(self, key: str, path: Path, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAXIMUM_SECRET_BYTES:
-            refuse(key, f"{path} is not a file of at most {_MAXIMUM_SECRET_BYTES} bytes")
+            refuse(key, f"the path {path} is not a file of at most {_MAXIMUM_SECRET_BYTES} bytes")
         if self._private_files:
             _require_unexposed(key, path, status)
 
@@ -279,9 +279,9 @@ def require_present(key: str, name: str) -> None:
     """
     status = _find_status(key, name) if name else None
     if name and status is None:
-        refuse(key, f"{name} does not exist")
+        refuse(key, f"the path {name} does not exist")
     if status is not None and (stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
-        refuse(key, f"{name} is not a file")
+        refuse(key, f"the path {name} is not a file")
 
 
 def require_private(key: str, name: str, remedy: str = "") -> None:
@@ -316,4 +316,4 @@ def _find_status(key: str, name: str) -> os.stat_result | None:
         return None
     except OSError as error:
         reason = describe_refusal(Path(name), error)
-        raise RuleError(key, f"{name} cannot be reached ({reason})") from error
+        raise RuleError(key, f"the path {name} cannot be reached ({reason})") from error

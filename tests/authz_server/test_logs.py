@@ -184,6 +184,15 @@ SPOKEN = [
     f'{{"kty":"EC","crv":"P-256","d":"{SECRET}"}}',
     f'"{{\\"kty\\":\\"EC\\",\\"d\\":\\"{SECRET}\\"}}"',
     f"{'b' * 24}.{SECRET}.{'c' * 24}",
+    # They begin as a sentence does.
+    f"password: the{SECRET}",
+    f"password: it-{SECRET}",
+    f"client_secret: a.{SECRET}",
+    f'token: "the {SECRET}"',
+    f"token: 'it {SECRET}'",
+    f"bearer token{SECRET}",
+    f"DPoP proof.{SECRET}",
+    f"Bearer token={SECRET}",
 ]
 
 
@@ -226,8 +235,23 @@ def test_ordinary_words_stay():
         "GET /.well-known/oauth-authorization-server from 192.0.2.1",
         "kid 8xYw0cXWn2vQpZr1sT3uV5wX7yZ9aB1cD3eF5gH7iJ9 of ring es256",
         "https://auth.example:8443/oauth2/token answered 200",
+        "clients.secret_pepper: the secret is empty",
+        "database.password: the file /run/password cannot be read (Permission denied)",
+        "server.tls_private_key: the path server.key does not exist",
+        "webhooks.receivers.one.secret: use at least 24 bytes",
+        "a bearer token is missing, the DPoP proof is older than the token. Make a DPoP proof.",
     ):
         assert redact(text) == text
+
+
+@pytest.mark.parametrize("name", ["password", "client_secret", "token", "clients.secret_pepper"])
+def test_of_a_secret_in_words_one_common_word_stays(name: str):
+    """A value ends at its first space; one that begins otherwise than a sentence is replaced."""
+    assert redact(f"{name}: it {name}={SECRET}") == f"{name}: it {name}=[redacted]"
+    for value in ("the", "The dog", "correct horse", "their dog", "it\tis", "a\nb"):
+        first, rest = re.fullmatch(r"(\S+)(.*)", value, re.DOTALL).groups()
+        assert redact(f"{name}: {value}") == f"{name}: [redacted]{rest}", first
+    assert redact(f"{name}=it is") == f"{name}=[redacted] is"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ PROBLEM = (
     f"{KEY}: the secrets and tokens of registration in the database ({{}}) were made with another "
     f"pepper than this one, whose fingerprint is {FINGERPRINT}: each is refused. Bring back the "
     "pepper with which they were made: a further node has the settings and secrets of the first. "
-    "If it was replaced on purpose, every client needs a new secret: "
+    "If it was replaced on purpose, every client needs a new secret; "
     "`authz-server client secret due` lists them."
 )
 

@@ -168,4 +168,4 @@ def test_a_pipe_in_place_of_a_file_is_refused(tmp_path, more, key):
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "x").touch(0o600)
     error = refusal(tmp_path, more=more)
-    assert (error.key, error.problem) == (key, f"{tmp_path}/pipe is not a file")
+    assert (error.key, error.problem) == (key, f"the path {tmp_path}/pipe is not a file")
