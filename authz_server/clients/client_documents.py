@@ -27,6 +27,7 @@ from authz_server.clients.properties import (
     merge_properties,
     read_properties,
 )
+from authz_server.clients.registered_keys import require_fitting_algorithm
 from authz_server.errors import InvalidChangeError, OAuthError
 from authz_server.settings import ClientDocumentSettings, OutboundSettings
 from keys.errors import TokenRefusedError
@@ -325,7 +326,9 @@ def _parse(client_id: str, body: bytes) -> Mapping[str, Any]:
 
 def _read_properties(document: Mapping[str, Any]) -> ClientProperties:
     given = {name: document[name] for name in _PROPERTIES if name in document}
-    return read_properties(merge_properties({}, check_properties(given)))
+    properties = merge_properties({}, check_properties(given))
+    require_fitting_algorithm(METHOD, properties)
+    return read_properties(properties)
 
 
 def _unusable(client_id: str, problem: str) -> OAuthError:

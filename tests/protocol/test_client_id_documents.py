@@ -102,6 +102,10 @@ def test_a_document_that_breaks_a_rule_authenticates_nobody(site: Site, endpoint
             publish(f"/{endpoint}/private", jwks={"keys": [private]}),
             publish(f"/{endpoint}/symmetric", jwks={"keys": [{"kty": "oct", "k": "YQ"}]}),
             publish(f"/{endpoint}/empty", jwks={"keys": []}),
+            publish(f"/{endpoint}/unfit", token_endpoint_auth_signing_alg="PS256"),
+        ],
+        "token_endpoint_auth_signing_alg": [
+            publish(f"/{endpoint}/of-secrets", token_endpoint_auth_signing_alg="HS256")
         ],
         "jwks_uri": [publish(f"/{endpoint}/uri", without="jwks", jwks_uri="file:///etc/passwd")],
         "not a JSON object": [],

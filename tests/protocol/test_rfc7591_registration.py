@@ -180,9 +180,13 @@ def test_keys_belong_to_the_method(registrar: Registrar):
     # With keys that cannot sign its assertions, the client could not authenticate.
     encrypting = {"jwks": {"keys": [PUBLIC_KEY | {"use": "enc", "alg": "ECDH-ES"}]}}
     other = keys | {"token_endpoint_auth_signing_alg": "PS256"}
-    for unfit in (encrypting, other):
+    of_secrets = keys | {"token_endpoint_auth_signing_alg": "HS256"}
+    for unfit in (encrypting, of_secrets, other):
         refused = registrar.register(unfit | method, token)
         require_refusal(refused, 400, "invalid_client_metadata")
+    by_secret = {"token_endpoint_auth_method": "client_secret_jwt"}
+    of_keys = by_secret | {"token_endpoint_auth_signing_alg": "ES256"}
+    require_refusal(registrar.register(of_keys, token), 400, "invalid_client_metadata")
     client = registrar.register(keys | method, token)
     assert client.status_code == 201
     update = unfit | method | {"client_id": client.json["client_id"]}

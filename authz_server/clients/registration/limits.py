@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from authz_server.clients.authentication.assertions import HMAC_ALGORITHMS
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET, SharedSecret
 from authz_server.clients.models import Client
 from authz_server.clients.registration.initial_tokens import CanonicalNames
@@ -76,7 +75,9 @@ class RegistrationLimits:
         return list(metadata.grant_types)
 
     def require_method(self, metadata: ClientMetadata) -> None:
-        """Require a method that a client may register, and an algorithm of that method.
+        """Require a method that a client may register, and an algorithm of this server.
+
+        That the algorithm is one of the method is a rule of every client.
 
         Raises:
             OAuthError: ``client_metadata_invalid``; with it the client could not authenticate.
@@ -85,13 +86,8 @@ class RegistrationLimits:
             raise invalid_metadata("token_endpoint_auth_method", "not a method of this server")
         name = "token_endpoint_auth_signing_alg"
         alg = metadata.properties[name]
-        if alg is None:
-            return
-        if alg not in self._algorithms:
+        if alg is not None and alg not in self._algorithms:
             raise invalid_metadata(name, "not an algorithm of this server")
-        needed = {"private_key_jwt": False, "client_secret_jwt": True}.get(metadata.method)
-        if needed is not None and (alg in HMAC_ALGORITHMS) != needed:
-            raise invalid_metadata(name, f"not an algorithm of {metadata.method}")
 
     def require_fitting_key(self, client: Client) -> None:
         """Require that the inline keys of a client can authenticate it by its method.
@@ -106,13 +102,15 @@ class RegistrationLimits:
         jwks = client.properties.get("jwks")
         if jwks is None or client.authentication_method not in KEY_METHODS:
             return
+        is_jwt = client.authentication_method == "private_key_jwt"
+        if is_jwt and client.properties.get("token_endpoint_auth_signing_alg") is not None:
+            return  # that a key signs by it is a rule of every client
         # The libraries take a tenth of a second to import.
         from keys.jose.foreign import parse_key_set  # noqa: PLC0415
 
         available = parse_key_set(jwks).algorithms
-        if client.authentication_method == "private_key_jwt":
-            registered = client.properties.get("token_endpoint_auth_signing_alg")
-            available &= frozenset(self._algorithms if registered is None else (registered,))
+        if is_jwt:
+            available &= frozenset(self._algorithms)
         if not available:
             raise invalid_metadata("jwks", "no key signs by a permitted algorithm")
 
