@@ -18,20 +18,15 @@ from time import monotonic, time
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from authz_server.settings.origins import DEFAULT_PORTS, LOWEST_FREE_PORT, is_host
+
 MAXIMUM_URL_CHARACTERS = 2_048
 MAXIMUM_HEADER_BYTES = 16_384
-DEFAULT_PORTS = {"https": 443, "http": 80}
-#: Lower ports, besides 443, belong to services of other protocols.
-LOWEST_FREE_PORT = 1_024
 _MAXIMUM_DIGITS = 9
 _OK = 200
 _INTERIM = range(102, 200)  # after 101 another protocol follows
 
 _URL = re.compile(r"[!$-;=?-Z_a-z~%\[\]]+")  # the characters of RFC 3986 without "#"
-_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?"
-_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
-#: The last label of a host that resolvers read as a number: 127.1, 0x7f000001, 2130706433.
-_NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)")
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -129,7 +124,7 @@ def split_url(url: str, *, plain_http: bool = False) -> FetchUrl:
         raise UrlRefusedError("the URL has a user")
     shown = f"[{host}]" if ":" in host else host
     written = shown if port is None else f"{shown}:{port}"
-    if parts.netloc.lower() != written or not _is_host(host):
+    if parts.netloc.lower() != written or not is_host(host):
         raise UrlRefusedError("the URL has no valid host")
     if port is None:
         port = DEFAULT_PORTS[scheme]
@@ -139,14 +134,6 @@ def split_url(url: str, *, plain_http: bool = False) -> FetchUrl:
     if port != DEFAULT_PORTS[scheme]:
         shown = f"{shown}:{port}"
     return FetchUrl(scheme, f"{scheme}://{shown}", host, port, target)
-
-
-def _is_host(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return _NAME.fullmatch(host) is not None and _NUMBER.fullmatch(host) is None
-    return "%" not in host
 
 
 def is_public(address: Address) -> bool:

@@ -14,6 +14,7 @@ from authz_server.settings.constraints import (
     require_networks,
     require_url,
 )
+from authz_server.settings.origins import is_origin
 
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")
 _HOST = r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?(:[0-9]{1,5})?"
@@ -21,16 +22,8 @@ _HOST = r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?(:[0-9]{1,5})?"
 _ISSUER = re.compile(
     rf"https?://({_HOST}|\[[0-9a-f:]+\](:[0-9]{{1,5}})?)(/[!-~]*)?|spiffe://[a-z0-9._-]{{1,255}}"
 )
-_ORIGIN = re.compile(r"https?://(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?(:(?P<port>[0-9]{4,5}))?")
-_PORTS = range(1_024, 65_536)
 #: A header's name; one with an underscore is confused with another by WSGI.
 _HEADER = re.compile(r"[a-z0-9-]+")
-
-
-def _is_origin(text: str) -> bool:
-    """Return whether a URL that is fetched can have this origin: never with its default port."""
-    found = _ORIGIN.fullmatch(text)
-    return found is not None and (found["port"] is None or int(found["port"]) in _PORTS)
 
 
 ProofAlgorithm = Literal[
@@ -117,7 +110,7 @@ class ClientDocumentSettings(Branch, frozen=True):
 
     def __post_init__(self) -> None:
         for origin in self.allowed_origins:
-            if not _is_origin(origin) or "*" in origin:
+            if not is_origin(origin) or "*" in origin:
                 refuse(
                     "allowed_origins",
                     f"{origin!r} is not an origin in lower case, with a port above 1023 or none",
@@ -142,12 +135,14 @@ class OutboundSettings(Branch, frozen=True):
     def __post_init__(self) -> None:
         require_networks("allowed_networks", self.allowed_networks)
         for position, origin in enumerate(self.allowed_origins):
-            if not _is_origin(origin):
+            if not is_origin(origin):
                 refuse(
                     f"allowed_origins[{position}]",
                     f"{origin!r} is not an origin in lower case, with a port above 1023 or none",
                     "Write https://keys.example.org or https://*.example.org:8443.",
                 )
+            if origin.startswith("http:") and not self.plain_http:
+                refuse(f"allowed_origins[{position}]", f"{origin} is not an https origin")
         if self.minimum_cache_seconds > self.maximum_cache_seconds:
             refuse("minimum_cache_seconds", "must not exceed maximum_cache_seconds")
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from authz_server.clients.outbound import split_url
 from authz_server.settings import OutboundSettings
 from support.minimal_settings import load, refusal
 
@@ -22,6 +23,13 @@ ISSUER = 'issuer = "https://issuer.example"\n'
         ('allowed_origins = ["https://*.keys.example:443"]', "allowed_origins[0]"),
         ('allowed_origins = ["https://keys.example:22"]', "allowed_origins[0]"),
         ('allowed_origins = ["https://keys.example:65536"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://keys.example:08443"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://127.1"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://keys.0x7f"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://*.0.0.1"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://keys..example"]', "allowed_origins[0]"),
+        ('allowed_origins = ["https://keys-.example"]', "allowed_origins[0]"),
+        ('allowed_origins = ["http://keys.example"]', "allowed_origins[0]"),
         ('allowed_networks = ["10.0.0.1/8"]', "allowed_networks[0]"),
         ("timeout_seconds = 0", "timeout_seconds"),
         ("maximum_bytes = 10_000_000", "maximum_bytes"),
@@ -37,6 +45,27 @@ def test_a_table_of_outbound_that_cannot_be_used_is_refused(tmp_path, line, key)
 def test_what_is_fetched_has_defaults(tmp_path):
     assert load(tmp_path).outbound == OutboundSettings()
     assert load(tmp_path, top=DEVELOPMENT, more="[outbound]\nplain_http = true").outbound.plain_http
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://keys.example",
+        "https://*.keys_1.example:1024",
+        "https://keys.example:65535",
+        "https://localhost:8443",
+        "https://192.0.2.1",
+        "http://127.0.0.1:8080",
+        "http://keys.example",
+    ],
+)
+def test_an_origin_that_is_permitted_is_one_of_a_url(tmp_path, origin):
+    """Each permitted origin is that of a URL as the requests read it."""
+    table = f"[outbound]\nplain_http = true\nallowed_origins = ['{origin}']"
+    settings = load(tmp_path, top=DEVELOPMENT, more=table).outbound
+    assert settings.allowed_origins == (origin,)
+    url = origin.replace("*", "name") + "/jwks.json"
+    assert split_url(url, plain_http=True).origin == origin.replace("*", "name")
 
 
 @pytest.mark.parametrize(

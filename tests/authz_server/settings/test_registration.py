@@ -35,6 +35,9 @@ def test_what_registration_does_not_permit_is_refused(tmp_path, more, key):
         "http://clients.example",
         "https://clients.example:443",
         "https://clients.example:22",
+        "https://clients.example:08443",
+        "https://127.1",
+        "https://clients..example",
     ],
 )
 def test_only_https_origins_publish_clients(tmp_path, origin):
