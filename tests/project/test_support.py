@@ -5,6 +5,7 @@ import socket
 import threading
 import tomllib
 from datetime import timedelta
+from functools import partial
 
 import httpx
 import psycopg
@@ -45,6 +46,25 @@ def test_copied_database_has_what_the_template_had(postgresql):
     with psycopg.connect(plain(copy)) as connection:
         assert connection.execute("SELECT to_regclass('copied')").fetchone() == ("copied",)
     postgresql.drop_database(copy)
+
+
+def test_rows_prepared_under_one_name_belong_to_what_made_them(fill_database, sqlite_url):
+    """Two functions with the same name for their rows do not share them."""
+
+    def first(_url, _folder):
+        return "first"
+
+    def second(_url, _folder):
+        return "second"
+
+    def call(make, url, folder):
+        return make(url, folder)
+
+    for _ in range(2):
+        for fill in (first, partial(call, first)):
+            assert fill_database(sqlite_url, "one name", fill) == "first"
+        for fill in (second, partial(call, second)):
+            assert fill_database(sqlite_url, "one name", fill) == "second"
 
 
 def test_own_server_survives_a_crash_and_a_pause():

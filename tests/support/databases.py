@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,15 @@ def fill_database(
 ) -> Callable[[str, str, Fill], Any]:
     """A function of the URL of an unused migrated database, a name, and what fills a database.
 
-    It returns what `fill` returns, a function of a URL and a folder of its own. For each name,
-    `fill` is called once in a run and for each dialect; its rows are copied afterwards.
+    It returns what `fill` returns, a function of a URL and a folder of its own. `fill` is called
+    once in a run for each dialect and each name that it is given; its rows are copied afterwards.
     """
     known: dict[Path, tuple[Any, Any]] = {}
 
     def fill_database(url: str, name: str, fill: Fill) -> Any:
         is_sqlite = url.startswith("sqlite:")
         rows = _SqliteRows() if is_sqlite else request.getfixturevalue("postgresql_copies")
-        digest = hashlib.sha256(name.encode()).hexdigest()
+        digest = hashlib.sha256(f"{name} {_place_of(fill)}".encode()).hexdigest()
         path = run_directory / f"prepared.{DIALECTS[not is_sqlite]}.{digest}"
         if path not in known:
             with exclusively(path.with_suffix(".lock")):
@@ -87,6 +88,13 @@ def fill_database(
         return made
 
     return fill_database
+
+
+def _place_of(fill: Callable[..., Any]) -> str:
+    """Return where a function is defined, and those to which a partial one is bound."""
+    if not isinstance(fill, partial):
+        return f"{fill.__code__.co_filename} {fill.__qualname__}"
+    return " ".join(map(_place_of, (fill.func, *filter(callable, fill.args))))
 
 
 class _SqliteRows:
