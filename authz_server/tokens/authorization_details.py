@@ -183,7 +183,7 @@ class DetailRules:
     def find_scopes(
         self, client: ClientEntry, details: Iterable[Detail], named: Sequence[str]
     ) -> list[str]:
-        """Return the scopes of a request that names none: those of the types of its details.
+        """Return the scopes of the types of the details, for which a request asks if it names none.
 
         Args:
             client: only its allowed scopes are returned.
