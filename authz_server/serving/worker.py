@@ -17,9 +17,9 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NoReturn
@@ -97,6 +97,17 @@ class Order:
     tls: TlsFiles | None = None
     waits: bool = False
 
+    def __setstate__(self, state: Sequence[object]) -> None:
+        """Take the values of the fields, also from a main process that lacks the last ones.
+
+        While an upgrade is installed, and until the restart, a main process of the earlier build
+        starts workers of the new one.
+        """
+        known = fields(self)
+        later = (each.default for each in known[len(state) :])
+        for each, value in zip(known, (*state, *later), strict=True):
+            object.__setattr__(self, each.name, value)
+
     @property
     def server(self) -> ServerSettings:
         """The settings of the listener."""
@@ -164,26 +175,35 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     services: ServerServices = app.extensions[EXTENSION]
     shares = Shares(order.table, order.place) if settings.workers > 1 else None
     front, lanes = build_front(loop, app, services, settings, shares)
-    stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    # `decided`: the worker may accept connections, or stops before it might.
+    stop, decided = asyncio.Event(), asyncio.Event()
+    if not order.waits:
+        decided.set()
+
+    def end() -> None:
+        stop.set()
+        decided.set()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
     listeners = [socket.socket(fileno=descriptor) for descriptor in order.listeners]
     for listener in listeners:
         listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
 
     def read_input() -> None:
-        if not os.read(STANDARD_INPUT, 1):
-            stop.set()
-        elif not stop.is_set():
-            front.listen(listeners, tls)
+        if os.read(STANDARD_INPUT, 1):
+            decided.set()
+        else:
+            end()
 
     loop.add_reader(STANDARD_INPUT, read_input)
-    if not order.waits:
-        front.listen(listeners, tls)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTOR_THRESHOLD, 50, 100)
     check = SelfCheck(services, lanes, order.settings.keys.default_ring)
     reports = loop.create_task(_report(order.report, check))
+    await decided.wait()
+    if not stop.is_set():
+        front.listen(listeners, tls)
     await stop.wait()
     loop.remove_reader(STANDARD_INPUT)
     reports.cancel()
