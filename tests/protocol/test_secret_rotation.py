@@ -112,6 +112,7 @@ def test_the_last_working_secret_is_never_ended_for_want_of_use(
 
 def test_an_end_that_is_planned_already_is_not_moved_back(protocol: Protocol, client: Credentials):
     """Case T286."""
+    protocol.clock.advance(1)
     sooner = protocol.clock() + timedelta(seconds=50)
     first = stored(protocol, client)[0]
     with protocol.parties.change() as (services, session):
