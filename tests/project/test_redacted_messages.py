@@ -10,7 +10,7 @@ from support.source_tree import PACKAGES, ROOT, python_files
 
 #: Functions that raise, or return what is raised, and methods of loggers.
 _OF_MESSAGES = frozenset(
-    {"refuse", "refusal", "RuleError", "SettingsError", "OAuthError", "FetchError", "invalid"}
+    {"refuse", "refusal", "RuleError", "SettingsError", "OAuthError", "FetchError"}
     | {"debug", "info", "warning", "error", "exception", "critical"}
 )
 #: Stands for a value: a message ends with the reason, mostly.
