@@ -1,7 +1,7 @@
 """The table of changes that need a second person, and its upkeep."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,7 +54,8 @@ class PendingChange(Base):
     requested_by: Mapped[str] = mapped_column(String(200))
     # The key of the caller: another person decides.
     requester: Mapped[str] = mapped_column(String(320))
-    # The groups that gave the requester the roles; None: a release before did not store them.
+    # The groups of the latest log-in of the requester, none after a log-out by an operator; None: a
+    # release before filed the change, and they are not known.
     requester_groups: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     requested_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
@@ -151,6 +152,27 @@ def count_waiting(session: Session, requester: str, operations: Collection[str] 
     if operations:
         query = query.where(PendingChange.operation.in_(operations))
     return session.scalar(query) or 0
+
+
+def set_requester_groups(session: Session, requester: str, groups: Iterable[str]) -> None:
+    """Set the groups by which a requester may do what waits for an approval.
+
+    Args:
+        session: a transaction, which has locked no session of an operator.
+        requester: the key of the caller.
+        groups: the groups.
+    """
+    waits = select(PendingChange.id).where(
+        PendingChange.state == PENDING, PendingChange.requester == requester
+    )
+    # The same order in every transaction prevents deadlocks.
+    locked = waits.order_by(PendingChange.id).with_for_update()
+    session.execute(
+        update(PendingChange)
+        .where(PendingChange.id.in_(locked))
+        .values(requester_groups=list(groups))
+        .execution_options(synchronize_session=False)
+    )
 
 
 def purge_settled_changes(session: Session, before: datetime, batch_rows: int) -> int:

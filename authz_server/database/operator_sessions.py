@@ -17,6 +17,8 @@ from authz_server.database.orm import Base
 #: A row is kept this much longer than it counts, for clocks that differ.
 _MARGIN = timedelta(seconds=60)
 _DIGEST_BYTES = 32
+#: Before the ``sub`` of a person of the provider, as the id in records.
+OF_PROVIDER = "openid:"
 #: WebAuthn, 4: a credential id has at most 1023 bytes.
 MAXIMUM_CREDENTIAL_ID_BYTES = 1_023
 
@@ -38,6 +40,11 @@ class OperatorSession(Base):
     seen_at: Mapped[datetime]
     authenticated_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
+
+    @property
+    def person(self) -> str:
+        """The id of the person in records."""
+        return person_id(self.operator_id, self.subject)
 
 
 class OperatorLogIn(Base):
@@ -67,6 +74,16 @@ class OperatorPasskey(Base):
     transports: Mapped[list[str]]
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
+
+
+def person_id(operator_id: str, subject: str) -> str:
+    """Return the id of a person in records.
+
+    Args:
+        operator_id: the id of a local operator; empty for a person of the provider.
+        subject: the ``sub`` of the provider.
+    """
+    return operator_id or f"{OF_PROVIDER}{subject}"
 
 
 def purge_sessions(session: Session, now: datetime, batch_rows: int) -> int:

@@ -74,6 +74,7 @@ from keys.errors import KeysError
 T = TypeVar("T")
 
 _OUTSIDE = "It does not lie within the limits of the requester."
+_GONE_OR_OUTSIDE = "It is gone, or does not lie within the limits of the requester."
 #: Opens the context of an order for an actor.
 OpenKeys = Callable[[str], AbstractContextManager[KeyContext]]
 
@@ -111,7 +112,8 @@ def approve_change(services: Services, decision: Decision, open_keys: OpenKeys) 
         NotPermittedError: the decider requested it, is its subject, or could not approve when it
             was requested.
         LogInAgainError: the decider's log-in is older than the change.
-        ConflictError: it is settled, or its requester may not do it any more.
+        ConflictError: it is settled, its requester may not do it any more, or the groups of the
+            requester are not known.
         StaleChangeError: what it rests on was changed meanwhile.
         OperatorError: the operation is refused.
         KeysError: the order is refused, or failed without a change.
@@ -200,7 +202,10 @@ def _as_requester(
     except _FailedError as failed:
         if not limits or not isinstance(failed.cause, NotFoundError | OutsideLimitsError):
             raise
-        raise _FailedError(RequesterRefusedError(_OUTSIDE)) from failed
+        # Who has limits finds nothing outside them.
+        gone = isinstance(failed.cause, NotFoundError)
+        cause = f"{failed.cause} {_GONE_OR_OUTSIDE}" if gone else _OUTSIDE
+        raise _FailedError(RequesterRefusedError(cause)) from failed
     except (LimitedCallerError, OutsideLimitsError) as error:
         raise _FailedError(RequesterRefusedError(_OUTSIDE)) from error
     except (PermissionMissingError, MorePowerError) as error:

@@ -6,18 +6,15 @@ meanwhile, for example since the account was stolen, the approver would decide a
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.models import AuditRecord
 from authz_server.audit.pending_changes import PendingChange
-from authz_server.audit.stored_rows import read_records
 from authz_server.clients.models import Client
 from authz_server.clients.properties import read_properties
-from authz_server.database.operator_sessions import OperatorSession
+from authz_server.database.operator_sessions import OF_PROVIDER
 from authz_server.errors import ConflictError
-from authz_server.operations.approved_acts import ORDERS, PERMISSIONS_OF
+from authz_server.operations.approved_acts import PERMISSIONS_OF
 from authz_server.operations.caller_power import require_sections
 from authz_server.operations.declarative.apply import OPERATION as APPLY
 from authz_server.operations.group_roles import GroupRoles
@@ -36,8 +33,6 @@ from authz_server.operations.scopes import IMPORT
 from authz_server.settings.admin import PERMISSIONS
 from authz_server.tokens.stops import find_stopped_clients
 
-_OF_PROVIDER = "openid:"
-_LOGGED_OUT = "operator.sessions_ended"
 #: The permissions whose acts concern the whole server.
 _OF_WHOLE_SERVER = frozenset({"operators:write", "keys:rotate", "keys:revoke"})
 
@@ -63,6 +58,7 @@ def find_requester(services: Services, session: Session, change: PendingChange) 
 
     Raises:
         RequesterRefusedError: the client or the operator of the request may do nothing any more.
+        ConflictError: the groups of a person of the provider are not known.
     """
     kind, _, key = change.requester.partition(":")
     if kind == "command":
@@ -70,8 +66,8 @@ def find_requester(services: Services, session: Session, change: PendingChange) 
     if kind == "client":
         grant = _find_grant(services, session, change, key)
         return Caller(name=key, kind="client", way="api", grants=(grant,))
-    if key.startswith(_OF_PROVIDER):
-        grants = _find_grants_of_groups(services, session, change, key)
+    if key.startswith(OF_PROVIDER):
+        grants = _find_grants_of_groups(services, change)
     else:
         grants = find_grants(services, session, key)
     if not grants:
@@ -105,7 +101,7 @@ def find_limits(services: Services, change: PendingChange, requester: Caller) ->
         require_sections(services, change, requester)
         return UNLIMITED
     permission = PERMISSIONS_OF[change.operation]
-    whole_server = permission in _OF_WHOLE_SERVER or change.operation in {IMPORT, *ORDERS}
+    whole_server = permission in _OF_WHOLE_SERVER or change.operation == IMPORT
     return authorise(
         requester, permission, now=services.corrected_clock(), whole_server=whole_server
     )
@@ -163,27 +159,20 @@ def _make_grant(scopes: Iterable[str], limits: Limits) -> Grant:
     return Grant(permissions=frozenset(PERMISSIONS).intersection(scopes), limits=limits)
 
 
-def _find_grants_of_groups(
-    services: Services, session: Session, change: PendingChange, key: str
-) -> tuple[Grant, ...]:
+def _find_grants_of_groups(services: Services, change: PendingChange) -> tuple[Grant, ...]:
     """Return the grants of a person of the provider by the groups of the latest log-in.
 
-    Without a session, they are the groups of the request. A log-out by an operator ends them: the
-    account may be disabled at the provider, which this server does not learn otherwise.
+    A log-out by an operator ends them: the account may be disabled at the provider, which this
+    server does not learn otherwise.
     """
-    query = select(OperatorSession).where(
-        OperatorSession.issuer == services.settings.admin.openid.issuer,
-        OperatorSession.subject == key.removeprefix(_OF_PROVIDER),
-    )
-    latest = session.scalar(query.order_by(OperatorSession.seen_at.desc()).limit(1))
-    if latest is None and _was_logged_out(session, change, key):
-        raise RequesterRefusedError("An operator has ended the sessions of the requester.")
-    groups = change.requester_groups if latest is None else latest.groups
-    return GroupRoles(services.settings).grants(groups or ())
-
-
-def _was_logged_out(session: Session, change: PendingChange, key: str) -> bool:
-    query = select(AuditRecord).where(
-        AuditRecord.action == _LOGGED_OUT, AuditRecord.at >= change.requested_at
-    )
-    return any(each.detail.get("operator_id") == key for each in read_records(session, query))
+    if change.requester_groups is None:
+        raise ConflictError(
+            "The groups of the requester are not known: the requester logs in, or requests it"
+            " again."
+        )
+    grants = GroupRoles(services.settings).grants(change.requester_groups)
+    if not grants:
+        raise RequesterRefusedError(
+            "An operator has ended the sessions of the requester, or the requester has no role."
+        )
+    return grants

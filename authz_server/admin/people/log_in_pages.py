@@ -17,6 +17,7 @@ from authz_server.admin.people.rendering import answer_json, page
 from authz_server.admin.people.routes import AT_PROVIDER, CALLBACK, PageRoute
 from authz_server.admin.people.sessions import Found
 from authz_server.admin.people.visits import Visit, object_of, text_of
+from authz_server.audit.pending_changes import set_requester_groups
 from authz_server.clients.authentication.slots import FairSlots
 from authz_server.clients.authentication.throttle import network_of
 
@@ -91,6 +92,9 @@ class LogInPages:
             with self._parts.services.database.transaction() as transaction:
                 self._parts.log_ins.end(transaction, token)
             person = provider.finish(self._at_provider(token, content))
+        # Also of a log-in that is refused: the person may have lost the last role.
+        with self._parts.services.database.transaction() as transaction:
+            set_requester_groups(transaction, f"operator:{person.key}", person.groups)
         if not self._parts.sessions.roles.grants(person.groups):
             raise LogInRefusedError("no_role", ", ".join(person.groups), person.name)
         require_same_person(self._to_confirm(visit, content), person)

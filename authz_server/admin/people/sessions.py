@@ -14,7 +14,7 @@ from authz_server.audit.operator_events import (
     OperatorSignedIn,
     OperatorSignedOut,
 )
-from authz_server.database.operator_sessions import OperatorSession
+from authz_server.database.operator_sessions import OperatorSession, person_id
 from authz_server.database.operators import Operator
 from authz_server.operations.group_roles import GroupRoles
 from authz_server.operations.operators import find_grants
@@ -55,7 +55,7 @@ class Person:
     @property
     def key(self) -> str:
         """The id in records."""
-        return self.operator_id or f"openid:{self.subject}"
+        return person_id(self.operator_id, self.subject)
 
 
 class RequestFacts(NamedTuple):
@@ -204,7 +204,7 @@ class Sessions:
             kind="operator",
             way="console",
             grants=grants,
-            operator_id=session.operator_id or f"openid:{session.subject}",
+            operator_id=session.person,
             authenticated_at=None if since is None or now - since > self._fresh else since,
             groups=tuple(session.groups),
         )
@@ -229,7 +229,7 @@ class Sessions:
                 self._services.notify(
                     OperatorSessionEnded(
                         operator=session.name,
-                        operator_id=session.operator_id or f"openid:{session.subject}",
+                        operator_id=session.person,
                         reason=reason,
                     )
                 )

@@ -7,11 +7,10 @@ from itertools import count
 import pytest
 
 from authz_server.admin.api import Performed
-from authz_server.database.operator_sessions import OperatorSession
+from authz_server.audit.pending_changes import set_requester_groups
 from authz_server.operations.client_secrets import add_secret
 from authz_server.operations.clients import create_client, delete_client, set_enabled, update_client
 from authz_server.operations.operator_roles import AssignedRole
-from authz_server.operations.operator_sessions import end_sessions
 from authz_server.operations.operators import (
     create_operator,
     delete_operator,
@@ -19,7 +18,12 @@ from authz_server.operations.operators import (
     set_operator_enabled,
     update_operator,
 )
-from authz_server.operations.permissions import UNLIMITED, Caller, Grant, make_grants
+from authz_server.operations.permissions import (
+    UNLIMITED,
+    Caller,
+    Grant,
+    make_grants,
+)
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from support.admin_site import ALL_SCOPES, URL, require_problem, running_admin_site
 from support.approval_site import MONEY, ApprovalSite
@@ -301,25 +305,10 @@ def _provided(approvals: ApprovalSite, subject: str, group: str = "desk") -> Cal
     return _person(approvals, f"{subject} ({subject})", f"openid:{subject}", grants, (group,))
 
 
-def _add_session(approvals: ApprovalSite, subject: str, group: str) -> None:
-    services = approvals.api.services
-    now = services.clock()
-    with services.transaction() as session:
-        session.add(
-            OperatorSession(
-                digest=f"{next(_numbers):032}".encode(),
-                operator_id="",
-                issuer=ISSUER,
-                subject=subject,
-                name=f"{subject} ({subject})",
-                groups=[group],
-                amr=[],
-                created_at=now,
-                seen_at=now,
-                authenticated_at=now,
-                expires_at=now + timedelta(hours=1),
-            )
-        )
+def _log_in(approvals: ApprovalSite, subject: str, *groups: str) -> None:
+    """Do what a log-in at the provider does to changes that wait."""
+    with approvals.api.services.transaction() as session:
+        set_requester_groups(session, f"operator:openid:{subject}", groups)
 
 
 @pytest.mark.parametrize(
@@ -335,11 +324,11 @@ def _add_session(approvals: ApprovalSite, subject: str, group: str) -> None:
 def test_the_groups_of_the_latest_log_in_count_for_a_person_of_the_provider(
     approvals, requested_in: str, logged_in_again: str, because: str
 ):
-    """Without a session they are the groups of the request, with the roles of the settings now."""
+    """Until then they are the groups of the request, with the roles of the settings now."""
     subject = f"person-{next(_numbers)}"
     change, path = _request_of(approvals, _provided(approvals, subject, requested_in))
     if logged_in_again:
-        _add_session(approvals, subject, logged_in_again)
+        _log_in(approvals, subject, logged_in_again)
     if because:
         _require_refused(approvals, change, path, because)
     else:
@@ -347,21 +336,18 @@ def test_the_groups_of_the_latest_log_in_count_for_a_person_of_the_provider(
         assert done.status_code == 200, done.text
 
 
-def test_a_person_of_the_provider_who_was_logged_out_has_nothing_approved(approvals):
-    """An operator does so when the account is disabled at the provider; a later log-in counts."""
+def test_a_limited_requester_is_told_of_what_is_gone(approvals):
+    """The client was deleted: the limits of the requester are what they were."""
     services = approvals.api.services
-    for comes_back in (False, True):
-        subject = f"person-{next(_numbers)}"
-        _add_session(approvals, subject, "desk")
-        change, path = _request_of(approvals, _provided(approvals, subject))
-        approvals.api.clock.advance(1)
-        end_sessions(services, f"openid:{subject}", actor=ACTOR)
-        if comes_back:
-            _add_session(approvals, subject, "desk")
-            assert approvals.decide(change, "approve").status_code == 200
-        else:
-            because = "An operator has ended the sessions of the requester"
-            _require_refused(approvals, change, path, because)
+    requester = _new_requester(approvals, properties={"admin_organisations": ["Treasury"]})
+    change, path = _request(approvals, requester, organisation="Treasury")
+    client = path.removeprefix("/clients/")
+    delete_client(services, client, kind="client", actor=ACTOR)
+    refused = approvals.decide(change, "approve")
+    detail = require_problem(refused, 409, "conflict")["detail"]
+    assert repr(client) in detail
+    assert detail.endswith("It is gone, or does not lie within the limits of the requester.")
+    assert approvals.api.get(f"/changes/{change}").json["problem"] == detail
 
 
 def test_a_secret_that_waits_is_not_added_for_who_lost_the_right(approvals):
