@@ -32,7 +32,7 @@ from authz_server.endpoints.discovery import (
     allowed_hosts,
     no_log_in,
 )
-from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
+from authz_server.endpoints.errors import ErrorResponses, handle_everything_else, refuse_faulty
 from authz_server.endpoints.event_polling import SECURITY_EVENTS, EventPollEndpoint
 from authz_server.endpoints.forms import FormReader
 from authz_server.endpoints.g2p_connect import G2PConnectProfile
@@ -58,7 +58,7 @@ from authz_server.endpoints.routes import (
 )
 from authz_server.endpoints.status_lists import StatusListEndpoint, add_status_list_routes
 from authz_server.endpoints.token import TokenEndpoint
-from authz_server.endpoints.wsgi import CLIENT_ID, NOWHERE, read_path, read_request
+from authz_server.endpoints.wsgi import CLIENT_ID, prepare, read_path, read_request
 from authz_server.key_rings.vaults import vault_accesses
 from authz_server.metrics.files import open_recorder
 from authz_server.metrics.source import KnownBackends, MetricsSource
@@ -98,9 +98,7 @@ class Application(Flask):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request of a WSGI server, with a line in the access log if there is one."""
-        if "REQUEST_METHOD" not in environ:
-            # uWSGI passes messages without a request line on.
-            environ |= {"REQUEST_METHOD": "", "PATH_INFO": NOWHERE}
+        prepare(environ)
         if self.access_log is not None:
             start_response = self.access_log.follow(environ, start_response)
         return self.wsgi_app(environ, start_response)
@@ -108,7 +106,8 @@ class Application(Flask):
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a WSGI request."""
         sent, method, path = environ, environ["REQUEST_METHOD"], read_path(environ)
-        environ = environ | {"PATH_INFO": path}
+        if environ.get("PATH_INFO") != path:
+            environ = environ | {"PATH_INFO": path}
         by_path = method == "POST"
         endpoint = self.direct.get(path) if by_path else self.resources.find(method, path)
         if endpoint is None:
@@ -198,6 +197,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> Application:
     app.slow_paths = add_status_list_routes(app, prefix, lists)
     if settings.server.authorization_endpoint:
         app.add_url_rule(f"{prefix}{AUTHORIZATION}", view_func=no_log_in, methods=["GET", "POST"])
+    app.before_request(refuse_faulty)
     app.before_request(services.maintenance.start)
     at_exit(services.maintenance.stop)
     return app

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from authz_server.database.errors import describe_failure
 from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer, new_request_id, private_answer
-from authz_server.endpoints.wsgi import read_head
+from authz_server.endpoints.wsgi import FAULT, read_head
 from authz_server.errors import OAuthError
 from authz_server.logs import bind_request_id
 
@@ -146,6 +146,13 @@ def handle_everything_else(
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Answer:
         return responses.render(as_refusal(error), received(), _bound_request_id(), renderer())
+
+
+def refuse_faulty() -> None:
+    """Raise OAuthError for a request of a WSGI server whose header ``serve`` would refuse."""
+    fault: OAuthError | None = flask_request.environ.get(FAULT)
+    if fault is not None:
+        raise fault
 
 
 def _bound_request_id() -> str:

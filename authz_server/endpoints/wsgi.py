@@ -17,12 +17,16 @@ MESSAGE_ID = "message_id"
 NOWHERE = "/%"
 #: The name of the authenticated client's id in the environment, for the access log.
 CLIENT_ID = "authz_server.client_id"
+#: Where the refusal of a request stands whose header `serve` would refuse.
+FAULT = "authz_server.fault"
 #: Where the certificate that the peer has shown to this server's own TLS stands, in DER.
 PEER_CERTIFICATE = "authz_server.peer_certificate"
 
 # RFC 9112, 3.2: a name or an address, with an optional port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ODD = re.compile(r"[%#]|//|/\.\.?(?:/|\Z)")
+#: RFC 9112, 3.2.2: a target with its host.
+ABSOLUTE = re.compile(r"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE | re.ASCII)
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
@@ -113,18 +117,43 @@ def read_host(environ: WSGIEnvironment) -> str:
     return host.lower()
 
 
+def prepare(environ: WSGIEnvironment) -> None:
+    """Note in the environment of a WSGI server why ``serve`` would refuse the header, if it would.
+
+    A protocol endpoint refuses such a request in its own form; others read no body.
+    """
+    if "REQUEST_METHOD" not in environ:
+        # uWSGI passes messages without a request line on.
+        environ |= {"REQUEST_METHOD": "", "PATH_INFO": NOWHERE}
+        return
+    try:
+        _require_host(environ)
+        _is_chunked(environ)
+    except OAuthError as fault:
+        environ[FAULT] = fault
+
+
 def _require_host(environ: WSGIEnvironment) -> None:
-    """Raise OAuthError for a host that is malformed, or missing in HTTP/1.1 (RFC 9112, 3.2)."""
+    """Raise OAuthError for a host that is malformed, or missing in HTTP/1.1 (RFC 9112, 3.2).
+
+    Some servers pass an absolute target on, whose host counts.
+    """
     host = environ.get("HTTP_HOST")
     if not (environ.get("SERVER_PROTOCOL") != "HTTP/1.1" if host is None else is_host(host)):
+        raise OAuthError("host_malformed")
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    if target.startswith("/") or not _ORIGIN.match(target):
+        return
+    absolute = ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        raise OAuthError("message_malformed", "an absolute target")
+    if not is_host(absolute[1]):
         raise OAuthError("host_malformed")
 
 
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     declared = environ.get("CONTENT_LENGTH") or ""
     is_chunked = _is_chunked(environ)
-    if declared and is_chunked:
-        raise OAuthError("message_malformed", "a length and a transfer coding")
     if not declared and not is_chunked:
         return b""
     if declared:
@@ -159,6 +188,8 @@ def _is_chunked(environ: WSGIEnvironment) -> bool:
         return False
     if coding.strip(" \t").lower() != "chunked" or environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         raise OAuthError("message_malformed", "transfer coding")
+    if environ.get("CONTENT_LENGTH"):
+        raise OAuthError("message_malformed", "a length and a transfer coding")
     return True
 
 

@@ -4,7 +4,7 @@ import re
 from typing import cast
 
 from authz_server.endpoints.request import Request
-from authz_server.endpoints.wsgi import MESSAGE_ID, is_host
+from authz_server.endpoints.wsgi import ABSOLUTE, MESSAGE_ID, is_host
 from authz_server.errors import OAuthError
 
 #: Request line and header fields together.
@@ -13,7 +13,6 @@ MAXIMUM_FIELDS = 100
 #: Allowed size of chunk sizes, extensions and trailers, as a multiple of the body.
 _CHUNK_OVERHEAD = 8
 _VERSIONS = frozenset({"1.0", "1.1"})
-_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE)
 #: Fields that must not repeat. Other repeated fields form a list (RFC 9110, 5.3).
 _SINGLE = frozenset(
     {
@@ -297,22 +296,22 @@ def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
     Raises:
         OAuthError: ``host_malformed``, ``message_malformed`` or ``not_found``.
     """
-    target, host = message.target, headers.get("host")
+    target, host = message.target.decode("latin-1"), headers.get("host")
     # Only HTTP/1.1 requires a host.
     if not (is_host(host) if host is not None else message.old):
         raise OAuthError("host_malformed")
-    if not target.startswith(b"/"):
-        absolute = _ABSOLUTE.fullmatch(target)
+    if not target.startswith("/"):
+        absolute = ABSOLUTE.fullmatch(target)
         if absolute is None:
-            raise OAuthError("not_found" if target == b"*" else "message_malformed")
+            raise OAuthError("not_found" if target == "*" else "message_malformed")
         # RFC 9112, 3.2.2: the target's host counts, not the field's.
-        headers["host"] = absolute[1].decode("latin-1")
+        headers["host"] = absolute[1]
         if not is_host(headers["host"]):
             raise OAuthError("host_malformed")
-        target = absolute[2] or b"/"
-    if b"#" in target:
+        target = absolute[2] or "/"
+    if "#" in target:
         raise OAuthError("message_malformed", "a fragment")
-    path, _, query = target.decode("latin-1").partition("?")
+    path, _, query = target.partition("?")
     return path, query
 
 

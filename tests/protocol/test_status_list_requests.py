@@ -69,7 +69,7 @@ def test_what_is_no_list_is_404_and_what_is_over_501(protocol: Protocol):
         assert protocol.get(f"/status-lists/{name}").status_code == 404
     assert protocol.get(f"/status-lists/{list_id}?time=1686925000").status_code == 501
     for query, status in (("a=\xff", 200), ("time=\xff", 501)):
-        request = RawRequest("GET", f"/status-lists/{list_id}", query)
+        request = RawRequest("GET", f"/status-lists/{list_id}", query, {"Host": "a"})
         assert call(protocol.app, request).status == status
     for method in ("POST", "PUT", "DELETE"):
         assert protocol.send(method, f"/status-lists/{list_id}").status_code == 405

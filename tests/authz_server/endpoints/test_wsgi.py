@@ -1,5 +1,6 @@
 """A WSGI environment as the value that endpoints read: its body in full, or why not."""
 
+import json
 from io import BytesIO
 
 import pytest
@@ -7,9 +8,20 @@ from gunicorn.http.errors import InvalidHeader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz_server.app import bare_application
+from authz_server.app import bare_application, create_app
 from authz_server.endpoints.errors import ErrorResponses, handle_everything_else
-from authz_server.endpoints.wsgi import NOWHERE, has_odd_path, read_host, read_path, read_request
+from authz_server.endpoints.wsgi import (
+    FAULT,
+    NOWHERE,
+    has_odd_path,
+    prepare,
+    read_host,
+    read_path,
+    read_request,
+)
+from authz_server.settings import load_settings
+from support.settings_file import write_settings
+from support.wsgi import RawRequest
 
 LIMIT = 2_048
 
@@ -190,8 +202,54 @@ def test_a_host_is_required_as_serve_requires_it(protocol, host, is_sound):
     environ = environ_of(b"a=1", SERVER_PROTOCOL=protocol)
     if host is not None:
         environ["HTTP_HOST"] = host
-    fault = read(environ).fault
-    assert fault is None if is_sound else fault.reason == "host_malformed"
+    prepare(environ)
+    for fault in (read(environ).fault, environ.get(FAULT)):
+        assert fault is None if is_sound else fault.reason == "host_malformed"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("HTTPS://other.example:8443/oauth2/token?a=://", None),
+        ("http://other.example", None),
+        ("*", None),
+        ("http://a@b/oauth2/token", "host_malformed"),
+        ("http://a b/oauth2/token", "host_malformed"),
+        ("ftp://other.example/oauth2/token", "message_malformed"),
+        ("http:///oauth2/token", "message_malformed"),
+        ("oauth2/token", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+def test_an_absolute_target_has_a_host_and_a_scheme_of_http(name, target, reason):
+    """As `serve` requires it. Case I103."""
+    environ = environ_of(b"a=1", HTTP_HOST="a", SERVER_PROTOCOL="HTTP/1.1") | {name: target}
+    prepare(environ)
+    for fault in (read(environ).fault, environ.get(FAULT)):
+        assert (fault.reason if fault else None) == reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"HTTP_HOST": "a@b"},
+        {"HTTP_HOST": None},
+        {"HTTP_TRANSFER_ENCODING": "x"},
+        {"RAW_URI": "ftp://a/nowhere"},
+        {"REQUEST_URI": "http://a@b/nowhere"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/nowhere", "/.well-known/jwks.json", "/status-lists"])
+def test_a_header_is_refused_for_every_path(sqlite_url, tmp_path, method, path, changes):
+    """As by `serve`, also where no endpoint reads the body. Case I100, Case I103."""
+    app = create_app(load_settings(write_settings(tmp_path, sqlite_url, {})))
+    request = RawRequest(method, path, headers={"Host": "a"})
+    environ = {name: value for name, value in (request.environ() | changes).items() if value}
+    started = []
+    body = b"".join(app(environ, lambda *given: started.append(given)))
+    assert [status[:3] for status, _ in started] == ["400"]
+    assert json.loads(body)["error"] == "invalid_request"
 
 
 @pytest.mark.parametrize(
