@@ -61,7 +61,7 @@ class PublishedList:
 
 
 class _Contents(NamedTuple):
-    """What the database says of a list."""
+    """The state of a list in the database, by one reading."""
 
     server_id: str
     version: int
