@@ -8,6 +8,7 @@ from sqlalchemy import select
 from authz_server.tokens.models import RevocationCutOff
 from support.parties import ACTOR
 from support.stage import FORMATS, INACTIVE, METHODS, ApplicationFixture
+from support.unread import unread_change
 
 
 def create_again(stage: ApplicationFixture, client, name: str):
@@ -67,7 +68,7 @@ def test_a_token_issued_by_a_process_that_had_not_read_of_the_deletion_ends_too(
 ):
     """Case Q225."""
     name, client = f"basic-{form}", stage.new_client()
-    with stage.services.database.transaction() as session:
+    with unread_change(stage.services) as session:
         stage.services.clients.delete_client(session, client.id, actor=ACTOR)
     stage.clock.advance(0.2)
     late = stage.token(f"{name}/read", client)
@@ -124,7 +125,7 @@ def test_tokens_end_with_their_resource_server_and_with_their_scope(
         )
     tokens = [stage.token(scope, client)]
     assert stage.introspect(tokens[0], client)["active"] is True
-    with stage.services.database.transaction() as session:
+    with unread_change(stage.services) as session:
         end(stage, session, name)
     stage.clock.advance(0.2)
     tokens.append(stage.token(scope, client))

@@ -12,6 +12,7 @@ from support.parties import ACTOR, Credentials
 from support.protocol import Protocol, running_protocol
 from support.stage import INACTIVE
 from support.status_lists import status_of
+from support.unread import unread_change
 
 VALID, INVALID, SUSPENDED = 0, 1, 2
 _numbers = count(1)
@@ -116,7 +117,7 @@ def test_tokens_of_a_deleted_scope_end_under_each_spelling(place: Place, begin):
     tokens = [place.token(each) for each in (place.a, place.alias, f"{place.b} {place.alias}")]
     other = place.token(place.b)
     assert [place.find_state(each) for each in tokens] == [STANDING] * 3
-    with place.services.database.transaction() as session:
+    with unread_change(place.services) as session:
         place.services.scopes.delete_scope(session, place.a, actor=ACTOR)
     place.protocol.clock.advance(0.2)
     tokens += [place.token(each) for each in (place.a, place.alias)]
@@ -134,7 +135,7 @@ def test_tokens_of_a_deleted_scope_end_under_each_spelling(place: Place, begin):
 def test_tokens_with_an_alias_end_when_it_is_removed(place: Place):
     """Those with the name stand; the alias of another scope does not make the others active."""
     tokens, named = [place.token(place.alias)], place.token(place.a)
-    with place.services.database.transaction() as session:
+    with unread_change(place.services) as session:
         place.update(session, place.a)
     place.protocol.clock.advance(0.2)
     tokens.append(place.token(place.alias))

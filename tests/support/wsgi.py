@@ -27,6 +27,7 @@ class RawRequest:
             "SERVER_NAME": "127.0.0.1",
             "SERVER_PORT": "8080",
             "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": "127.0.0.1:8080",
             "REMOTE_ADDR": "203.0.113.7",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
