@@ -59,8 +59,7 @@ class StatusListEndpoint:
 
     def show_all(self) -> Response:
         """Return the addresses of all lists."""
-        live = self._lists.find_live()
-        body = msgspec.json.encode({"status_lists": live})
+        body = msgspec.json.encode({"status_lists": self._lists.find_live()})
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         seconds = self._lists.settings.ttl_seconds
         return cacheable(body, etag, "application/json", seconds, self._hosts)

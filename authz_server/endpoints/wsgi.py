@@ -61,15 +61,18 @@ def read_head(environ: WSGIEnvironment) -> Request:
 def read_request(environ: WSGIEnvironment, maximum_body_bytes: int) -> Request:
     """Return the request with its whole body.
 
-    If the body cannot be read or is too large, the error becomes the request's ``fault``.
+    If :func:`prepare` refused the header, or the body cannot be read or is too large, the error
+    becomes the request's ``fault``.
 
     Args:
         environ: from a server that has checked the message's framing.
         maximum_body_bytes: the largest accepted body.
     """
     request = read_head(environ)
+    request.fault = environ.get(FAULT)
+    if request.fault is not None:
+        return request
     try:
-        _require_host(environ)
         request.body = _read_body(environ, maximum_body_bytes)
     except OAuthError as fault:
         request.fault = fault

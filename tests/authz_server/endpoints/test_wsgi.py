@@ -36,6 +36,8 @@ def environ_of(body, **further):
 
 
 def read(environ):
+    """Return the request of another WSGI server."""
+    prepare(environ)
     return read_request(environ, LIMIT)
 
 
@@ -202,9 +204,14 @@ def test_a_host_is_required_as_serve_requires_it(protocol, host, is_sound):
     environ = environ_of(b"a=1", SERVER_PROTOCOL=protocol)
     if host is not None:
         environ["HTTP_HOST"] = host
-    prepare(environ)
     for fault in (read(environ).fault, environ.get(FAULT)):
         assert fault is None if is_sound else fault.reason == "host_malformed"
+
+
+def test_what_serve_has_read_is_not_checked_again():
+    """It has made HTTP/1.1 of HTTP/1.0, which needs no host."""
+    environ = environ_of(b"a=1", SERVER_PROTOCOL="HTTP/1.1")
+    assert read_request(environ, LIMIT).fault is None
 
 
 @pytest.mark.parametrize(
@@ -224,7 +231,6 @@ def test_a_host_is_required_as_serve_requires_it(protocol, host, is_sound):
 def test_an_absolute_target_has_a_host_and_a_scheme_of_http(name, target, reason):
     """As `serve` requires it. Case I103."""
     environ = environ_of(b"a=1", HTTP_HOST="a", SERVER_PROTOCOL="HTTP/1.1") | {name: target}
-    prepare(environ)
     for fault in (read(environ).fault, environ.get(FAULT)):
         assert (fault.reason if fault else None) == reason
 
