@@ -7,8 +7,8 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_change
-from authz_server.cli.plain_text import counted
 from authz_server.operations.admin_api import ADMIN_SCOPES, register_admin_api
+from keys.plurals import counted
 
 _NEXT_STEPS = """\
 A caller is a client with some of its scopes. The first one, for example:

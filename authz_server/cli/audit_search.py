@@ -11,12 +11,13 @@ from authz_server.cli.audit_files import NO_FILE, files_option, require_files_he
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_json, print_rows
-from authz_server.cli.plain_text import counted, shown, timestamp
+from authz_server.cli.plain_text import shown, timestamp
 from authz_server.cli.values import PAST_INSTANT
 from authz_server.operations.audit.export import ExportFormat, export_lines
 from authz_server.operations.audit.search import iterate_records, search_trail
 from authz_server.operations.private_files import write_private_file
 from authz_server.operations.stored_records import RecordFilters
+from keys.plurals import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,8 +13,9 @@ from authz_server.cli.audit_files import FILE, NO_FILE, require_files_here
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_json
-from authz_server.cli.plain_text import counted, shown, timestamp
+from authz_server.cli.plain_text import shown, timestamp
 from authz_server.operations.audit.verify import AuditVerification, verify_audit, verify_files
+from keys.plurals import counted
 
 NOT_INTACT = 1
 #: The number of findings that are printed.

@@ -10,9 +10,10 @@ from authz_server.cli.audit_files import NO_FILE, files_option, require_files_he
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json
-from authz_server.cli.plain_text import counted, shown, timestamp
+from authz_server.cli.plain_text import shown, timestamp
 from authz_server.cli.values import PAST_INSTANT
 from authz_server.operations.audit.who import WhoAnswer, find_who
+from keys.plurals import counted
 
 
 @click.command(

@@ -8,10 +8,10 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, Operations, pass_invocation
 from authz_server.cli.output import echo_status, json_option, print_rows
-from authz_server.cli.plain_text import counted
 from authz_server.cli.values import INSTANT, PAST_INSTANT
 from authz_server.operations.client_orders import ClientSort
 from authz_server.operations.client_search import ClientFilters, find_clients
+from keys.plurals import counted
 
 _STATES = ("enabled", "disabled", "expired", "not yet")
 _HEADINGS = {

@@ -7,12 +7,13 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_status, json_option, print_change, print_json
-from authz_server.cli.plain_text import counted, timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.cli.secret_files import require_new_file
 from authz_server.database.schema import PREVIOUS_RELEASE, require_later
 from authz_server.operations import database
 from authz_server.operations.private_files import write_private_file
 from authz_server.settings import STREAMS
+from keys.plurals import counted
 
 
 @click.command(

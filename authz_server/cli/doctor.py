@@ -7,9 +7,9 @@ import click
 from authz_server.cli.commands import Command
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json
-from authz_server.cli.plain_text import counted
 from authz_server.operations.profiles import PROFILES, ProfileReport, check_profiles
 from authz_server.settings.profiles import Profile
+from keys.plurals import counted
 
 NOT_MET = 1
 

@@ -5,7 +5,6 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_change, print_record, print_rows
-from authz_server.cli.plain_text import counted
 from authz_server.operations.event_streams import (
     delete_stream,
     get_stream,
@@ -15,6 +14,7 @@ from authz_server.operations.event_streams import (
     set_stream,
 )
 from authz_server.tokens.event_streams.contents import EVENT_NAMES
+from keys.plurals import counted
 
 _COLUMNS = {
     "resource_server_id": "Resource server",

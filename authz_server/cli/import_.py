@@ -9,11 +9,12 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.export import format_option, output_option, write_text
 from authz_server.cli.output import echo_status
-from authz_server.cli.plain_text import counted, shown
+from authz_server.cli.plain_text import shown
 from authz_server.operations.declarative.csv_file import import_csv
 from authz_server.operations.declarative.export import Format
 from authz_server.operations.declarative.imported import Imported
 from authz_server.operations.declarative.keycloak import import_keycloak
+from keys.plurals import counted
 
 _SECRETS_OPTION = click.option(
     "--secret-directory",

@@ -7,7 +7,6 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_change, print_record, print_rows
-from authz_server.cli.plain_text import counted
 from authz_server.operations.scopes import (
     add_scope,
     assign_scopes,
@@ -16,6 +15,7 @@ from authz_server.operations.scopes import (
     list_scopes,
 )
 from authz_server.scopes.definition import RISKS
+from keys.plurals import counted
 
 _COLUMNS = {
     "name": "Scope",

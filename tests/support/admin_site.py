@@ -9,6 +9,7 @@ from werkzeug.test import Client, TestResponse
 
 from authz_server.admin.app import create_admin_app
 from authz_server.app import EXTENSION, create_app
+from authz_server.assembly import Services
 from authz_server.assembly.operator import operator_services
 from authz_server.clients.registrations import ADMIN_IDENTIFIER
 from authz_server.operations.admin_api import (
@@ -149,18 +150,23 @@ def _make_callers(settings: Settings) -> dict[str, str]:
             ("caller", {}),
             ("dpop-caller", {"dpop_bound_access_tokens": True}),
         ):
-            made = create_client(
-                services,
-                actor=ACTOR,
-                id=name,
-                name=name,
-                allowed_scopes=ALL_SCOPES,
-                authentication_method="client_secret_post",
-                properties=properties,
-            )
-            assert made.secret is not None
-            secrets[name] = made.secret.value
+            secrets[name] = create_caller(services, name, properties=properties)
     return secrets
+
+
+def create_caller(services: Services, name: str, **fields: Any) -> str:
+    """Create a client with every scope of the admin API; return its secret."""
+    made = create_client(
+        services,
+        actor=ACTOR,
+        id=name,
+        name=name,
+        allowed_scopes=ALL_SCOPES,
+        authentication_method="client_secret_post",
+        **fields,
+    )
+    assert made.secret is not None
+    return made.secret.value
 
 
 @contextmanager

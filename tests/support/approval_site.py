@@ -8,10 +8,8 @@ from typing import Any, get_args
 from werkzeug.test import TestResponse
 
 from authz_server.assembly.operator import operator_services
-from authz_server.operations.clients import create_client
 from authz_server.settings.approvals import APPROVED_ACTS, ConfirmedAct
-from support.admin_site import ALL_SCOPES, AdminSite, running_admin_site
-from support.parties import ACTOR
+from support.admin_site import AdminSite, create_caller, running_admin_site
 
 #: The acts that the registration and the change of nearly every client are.
 OF_EVERY_CLIENT = ("client.widen_limits", "client.first_credential")
@@ -27,16 +25,7 @@ class ApprovalSite:
         self.api = site
         with operator_services(site.settings) as services:
             for name in APPROVERS:
-                made = create_client(
-                    services,
-                    actor=ACTOR,
-                    id=name,
-                    name=name,
-                    allowed_scopes=ALL_SCOPES,
-                    authentication_method="client_secret_post",
-                )
-                assert made.secret is not None
-                site.secrets[name] = made.secret.value
+                site.secrets[name] = create_caller(services, name)
         site.clock.keep_ahead()
         for app in (site.public, site.app):
             app.extensions["authz_server"].feed.poll()

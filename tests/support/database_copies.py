@@ -116,7 +116,7 @@ class DatabaseCopies:
             connection.execute(script)
 
     def is_unused(self, url: str) -> bool:
-        """Tell whether a database is a copy that nobody has recorded a change of."""
+        """Return whether a database is a copy that no change was recorded of."""
         if url not in self._uses:
             return False
         with self._connect(url) as connection:

@@ -1,4 +1,4 @@
-"""What many files of tests begin with, made once in a run for each dialect, then copied.
+"""The rows with which many test modules begin: made once in a run for each dialect, then copied.
 
 To make the usual parties takes a third of a second; to copy their rows takes a hundredth.
 """

@@ -9,7 +9,7 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, echo_lines, json_option, print_json
-from authz_server.cli.plain_text import counted, timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.cli.values import INSTANT
 from authz_server.operations.keys.audit import (
     AuditResult,
@@ -18,6 +18,7 @@ from authz_server.operations.keys.audit import (
     record_alarms,
 )
 from authz_server.settings import STREAMS, Settings
+from keys.plurals import counted
 
 UNACCOUNTED = 1
 #: The limit of each printed list; JSON has more.

@@ -1,7 +1,8 @@
 """The readers of the JWKS that know the key that signs next, as text."""
 
-from authz_server.cli.plain_text import counted, timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.consumers import StandbyConsumers
+from keys.plurals import counted
 
 #: The number of readers that are named; JSON has all.
 NAMED_READERS = 10

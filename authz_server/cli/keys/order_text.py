@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from authz_server.cli.keys.consumers_text import consumer_lines
-from authz_server.cli.plain_text import counted, timestamp
+from authz_server.cli.plain_text import timestamp
 from authz_server.operations.keys.affected_tokens import AffectedTokens
 from authz_server.operations.keys.results import (
     KeyChanged,
@@ -12,6 +12,7 @@ from authz_server.operations.keys.results import (
     RotationResult,
     WithdrawalResult,
 )
+from keys.plurals import counted
 
 #: The number of clients that are named; JSON has all.
 NAMED_CLIENTS = 10

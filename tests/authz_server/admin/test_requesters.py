@@ -25,7 +25,13 @@ from authz_server.operations.permissions import (
     make_grants,
 )
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
-from support.admin_site import ALL_SCOPES, URL, require_problem, running_admin_site
+from support.admin_site import (
+    ALL_SCOPES,
+    URL,
+    create_caller,
+    require_problem,
+    running_admin_site,
+)
 from support.approval_site import MONEY, ApprovalSite
 from support.parties import ACTOR
 
@@ -70,17 +76,7 @@ def approvals(module_database_url: str, prepare, tmp_path_factory):
 def _new_requester(approvals: ApprovalSite, **fields) -> str:
     """Return the id of a new client that administers."""
     name = f"requester-{next(_numbers)}"
-    made = create_client(
-        approvals.api.services,
-        actor=ACTOR,
-        id=name,
-        name=name,
-        allowed_scopes=ALL_SCOPES,
-        authentication_method="client_secret_post",
-        **fields,
-    )
-    assert made.secret is not None
-    approvals.api.secrets[name] = made.secret.value
+    approvals.api.secrets[name] = create_caller(approvals.api.services, name, **fields)
     for app in (approvals.api.public, approvals.api.app):
         app.extensions["authz_server"].feed.poll()
     approvals.api.clock.advance(1)
@@ -173,7 +169,7 @@ def test_a_client_that_lost_the_right_has_nothing_approved(
 
 
 def test_a_client_with_the_right_again_has_its_change_approved(approvals):
-    """What counts is the time of the approval."""
+    """The time of the approval decides."""
     requester = _new_requester(approvals)
     change, path = _request(approvals, requester)
     _disable(approvals, requester)

@@ -33,7 +33,7 @@ class Watched:
             return session.scalar(select(func.max(AuditRecord.id)))
 
     def take_rows(self, condition) -> list[dict]:
-        """Delete rows as nobody else does; return them."""
+        """Delete rows that the server would keep; return them."""
         with self.database.transaction() as session:
             rows = session.execute(select(AuditRecord.__table__).where(condition))
             taken = [dict(row) for row in rows.mappings()]

@@ -99,7 +99,7 @@ def test_a_process_with_a_thread_a_connection_or_a_pkcs11_module_is_not_forked(m
 
 
 class Process(NamedTuple):
-    """What a process runs and has open."""
+    """The program of a process, and the files that it has open."""
 
     command: bytes
     files: set[str]
