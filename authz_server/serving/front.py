@@ -191,6 +191,18 @@ class WorkerFront:
         accept = self._accept_some if self._shares is None else self._accept_share
         self._loop.add_reader(listener.fileno(), accept, listener)
 
+    def stop_accepting(self) -> None:
+        """Accept the connections that wait, and no more: other workers may share the sockets."""
+        if self._shares is not None:
+            self._shares.leave()
+            self._shares = None
+        listeners, self._listeners = self._listeners, ()
+        for listener in listeners:
+            self._loop.remove_reader(listener.fileno())
+            # Closing the last socket would reset connections that nobody accepted.
+            self._accept(listener, self._maximum)
+            listener.close()
+
     async def drain(self, grace_seconds: float) -> None:
         """Stop accepting, answer the requests in progress, and close every connection.
 
@@ -198,18 +210,10 @@ class WorkerFront:
             grace_seconds: time limit, after which the remaining connections are aborted.
         """
         self.draining = True
-        if self._shares is not None:
-            self._shares.leave()
-            self._shares = None
-        ends = self._loop.time() + grace_seconds
         early = set(self._connections)
+        self.stop_accepting()
+        ends = self._loop.time() + grace_seconds
         await self._serve_out(self._loop.time() + min(DRAIN_SECONDS, grace_seconds / 2))
-        listeners, self._listeners = self._listeners, ()
-        for listener in listeners:
-            self._loop.remove_reader(listener.fileno())
-            # Accept all waiting connections: closing the last socket would reset them.
-            self._accept(listener, self._maximum)
-            listener.close()
         late = self._loop.time() + DRAIN_SECONDS
         while (self._connections or self._arriving) and self._loop.time() < ends:
             is_late = self._loop.time() > late

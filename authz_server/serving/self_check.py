@@ -27,10 +27,12 @@ class Report(msgspec.Struct, frozen=True):
     Attributes:
         failed: reasons why it cannot serve.
         degraded: failures that leave it able to serve.
+        accepts: whether it may accept connections; False once it stops.
     """
 
     failed: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
+    accepts: bool = True
 
     def encode(self) -> bytes:
         """Return the report as one line."""

@@ -10,23 +10,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from types import FrameType
 
 from authz_server.serving.early_reload import early_reload
 from authz_server.serving.last_connections import HANDSHAKE_SECONDS, turn_new_ones_away
-from authz_server.serving.listeners import Listeners, ServingError, open_all
-from authz_server.serving.shares import make_table, remove_entry
+from authz_server.serving.listeners import ServingError, open_all
+from authz_server.serving.shares import remove_entry
+from authz_server.serving.slots import Generation, Slot, make_slots, pause_after
 from authz_server.serving.tls import TlsFiles, read_all_tls
 from authz_server.serving.worker import CANNOT_SERVE, Order
-from authz_server.serving.worker_processes import Slot, Worker, limit_memory_pools, start_worker
+from authz_server.serving.worker_processes import Worker, limit_memory_pools, start_worker
 from authz_server.settings import Role, ServerSettings, Settings
 
 logger = logging.getLogger(__name__)
 
-#: The pause before a worker is replaced; it doubles with each early exit in a row.
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 30.0
 #: An exit before this age is early.
 YOUNG_SECONDS = 60.0
 #: Time limit for new workers to serve.
@@ -38,17 +35,6 @@ _TICK_SECONDS = 0.5
 
 #: Changed settings, and the files of their TLS.
 _Read = tuple[Settings, Mapping[Role, TlsFiles | None]]
-
-
-@dataclass(eq=False)
-class Generation:
-    """Settings with their sockets and the files of their TLS, by role, and workers."""
-
-    settings: Settings
-    listeners: Listeners
-    tls: Mapping[Role, TlsFiles | None]
-    slots: list[Slot] = field(default_factory=list)
-    begun_at: float = 0.0
 
 
 class Supervisor:
@@ -80,6 +66,7 @@ class Supervisor:
         self._stopping = False
         self._stopped = False
         self._reloading = False
+        self._replacing = False
         self._reading: Future[_Read] | None = None
         self._wake_read, self._wake_write = os.pipe()
 
@@ -94,7 +81,7 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         with self._signals():
-            self._current.slots = _make_slots(self._current.settings)
+            self._current.slots = make_slots(self._current.settings)
             try:
                 self._start_workers()
                 yield
@@ -148,6 +135,7 @@ class Supervisor:
         self._reap()
         self._read_settings()
         self._finish_reload(changed)
+        self._announce()
         self._kill_overdue()
 
     def _wait(self) -> None:
@@ -278,7 +266,7 @@ class Supervisor:
         try:
             settings, tls = reading.result()
             listeners = open_all(settings, self._current.settings, self._current.listeners)
-            slots = _make_slots(settings)
+            slots = make_slots(settings)
         except Exception as error:  # noqa: BLE001 - after any error the old settings stay
             logger.error("the new settings cannot be used, the old ones stay: %s", error)  # noqa: TRY400 - the message has it
             return
@@ -296,9 +284,15 @@ class Supervisor:
                 worker.let_accept()
             self._retire(before)
             changed(following.settings)
-            logger.info("the new settings are in force")
+            self._replacing = True
         elif time.monotonic() - following.begun_at > START_SECONDS:
             self._abandon_reload(f"the workers did not serve within {START_SECONDS:.0f} s")
+
+    def _announce(self) -> None:
+        # Until then, a new connection may still reach a worker with the earlier settings.
+        if self._replacing and not any(worker.latest.accepts for worker in self._leaving):
+            self._replacing = False
+            logger.info("the new settings are in force")
 
     def _abandon_reload(self, reason: str) -> None:
         if self._next is not None:
@@ -381,18 +375,3 @@ class Supervisor:
 
     def _on_child(self, _signal: int, _frame: FrameType | None) -> None:
         """Do nothing: the signal wakes the loop, which checks the workers."""
-
-
-def pause_after(deaths: int) -> float:
-    """Return the pause before a worker is replaced, in seconds.
-
-    Args:
-        deaths: the number of early exits in a row before this one.
-    """
-    # Limit the exponent: a large power of two has no float.
-    return min(FIRST_PAUSE_SECONDS * 2.0 ** min(deaths, 1_000), LONGEST_PAUSE_SECONDS)
-
-
-def _make_slots(settings: Settings) -> list[Slot]:
-    tables = [(*each, make_table(each[1].workers)) for each in settings.listeners().items()]
-    return [Slot(role, n, table) for role, server, table in tables for n in range(server.workers)]

@@ -34,7 +34,7 @@ from authz_server.logs import configure_logging
 from authz_server.serving.flask_requests import FlaskRequests
 from authz_server.serving.front import FrontParts, WorkerFront
 from authz_server.serving.lanes import Lanes
-from authz_server.serving.self_check import CHECK_THREADS, SelfCheck
+from authz_server.serving.self_check import CHECK_THREADS, Report, SelfCheck
 from authz_server.serving.senders import Senders
 from authz_server.serving.shares import Shares
 from authz_server.serving.tls import TlsFiles, tls_context
@@ -207,6 +207,10 @@ async def _serve(app: Application, order: Order, tls: ssl.SSLContext | None) -> 
     await stop.wait()
     loop.remove_reader(STANDARD_INPUT)
     reports.cancel()
+    front.stop_accepting()
+    # The pipe may be full, or the main process gone; else that learns it from the exit.
+    with suppress(OSError):
+        os.write(order.report, Report(accepts=False).encode())
     await front.drain(settings.shutdown_grace_seconds)
     if services.metrics is not None:
         services.metrics.flush()

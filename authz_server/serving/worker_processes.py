@@ -25,7 +25,6 @@ import msgspec
 from authz_server.serving.private_files import open_private_file
 from authz_server.serving.self_check import Report, read_report
 from authz_server.serving.worker import STANDARD_INPUT, Order, run
-from authz_server.settings import Role
 
 #: A worker without a report for this time does not answer.
 SILENCE_SECONDS = 5.0
@@ -162,29 +161,6 @@ class Worker:
         if self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
-
-
-@dataclass(eq=False)
-class Slot:
-    """The place of a worker, with the number of early exits in a row.
-
-    Attributes:
-        role: the listener that the worker serves.
-        place: its number among the workers of that listener.
-        table: the descriptor of the table of connections that these share.
-    """
-
-    role: Role
-    place: int
-    table: int
-    worker: Worker | None = None
-    deaths: int = 0
-    start_at: float = 0.0
-
-    def serves(self) -> bool:
-        """Return whether its worker reports that it can serve."""
-        worker = self.worker
-        return worker is not None and worker.reported_at > 0 and not worker.latest.failed
 
 
 def start_worker(order: Order, descriptors: Iterable[int]) -> WorkerProcess:

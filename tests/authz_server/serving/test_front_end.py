@@ -16,9 +16,9 @@ def test_at_its_end_everything_that_came_is_answered(make_site, hold):
     under_way = hold(site, 10, HELD)
     halfway = hold(site, 10, BODY)
     site.await_connections(40)
+    late = hold(site, 10, EMPTY)
     end = site.start_drain(10.0)
     time.sleep(0.3)
-    late = hold(site, 10, EMPTY)
     for each in used[:5]:
         each.send(EMPTY)
     for each in halfway:
@@ -38,11 +38,10 @@ def test_connections_in_the_backlog_at_the_end_are_answered(make_site, hold):
     site = make_site()
     hold(site, 1)
     with RawConnection(site.port, 10.0) as holding:
-        end = site.start_drain(10.0)
         # The loop is held over the time at which the worker stops accepting.
-        time.sleep(DRAIN_SECONDS - 0.4)
         holding.send(post("/busy", b"900"))
         time.sleep(0.1)
+        end = site.start_drain(10.0)
         waiting = hold(site, 100, EMPTY)
         assert [each.receive().status for each in waiting] == [200] * 100
     end.result(timeout=5)
@@ -53,14 +52,13 @@ def test_a_connection_that_came_at_the_last_moment_may_still_send_its_request(ma
     site = make_site()
     idle = hold(site, 5)
     with RawConnection(site.port, 10.0) as holding:
-        end = site.start_drain(10.0)
-        time.sleep(DRAIN_SECONDS - 0.4)
         holding.send(post("/busy", b"900"))
         time.sleep(0.1)
+        end = site.start_drain(10.0)
         late = hold(site, 5)
         silent = hold(site, 5)
         assert holding.receive().status == 200
-        time.sleep(0.2)
+        time.sleep(DRAIN_SECONDS + 0.2)
         for each in late:
             each.send(EMPTY)
             assert each.receive().status == 200
@@ -68,6 +66,22 @@ def test_a_connection_that_came_at_the_last_moment_may_still_send_its_request(ma
         end.result(timeout=10)
         assert time.monotonic() - began < 5
     assert all(ended([*idle, *silent]))
+
+
+def test_a_front_that_stops_accepting_leaves_new_connections_to_others(make_site, hold):
+    """Case J117."""
+    site = make_site()
+    (kept,) = hold(site, 1)
+    site.await_connections(1)
+    other = site.another_listener()
+    with other, site.connect():
+        site.run(site.front.stop_accepting)
+        site.await_connections(2)
+        with site.connect():
+            other.settimeout(10)
+            other.accept()[0].close()
+        kept.send(EMPTY)
+        assert kept.receive().status == 200
 
 
 def test_the_end_does_not_wait_longer_than_its_grace(make_site, hold):

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from authz_server.serving.listeners import ServingError, open_listener
-from authz_server.serving.supervisor import LONGEST_PAUSE_SECONDS, pause_after
+from authz_server.serving.slots import LONGEST_PAUSE_SECONDS, pause_after
 from authz_server.settings import ServerSettings
 
 
