@@ -129,8 +129,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     """Register a client and make its first secret.
 
     The secret is shown once. ID is generated where none is given; it has 3 to 128 characters of
-    A-Z, a-z, 0-9, _, -, and between them . @ : / and ~. In a Basic header, an id with a colon
-    is sent form-encoded.
+    A-Z, a-z, 0-9, _, -, and between them . @ : / and ~.
     """
     imported = read_secret(
         secret_prompt=secret_prompt, secret_stdin=secret_stdin, secret_file=secret_file

@@ -131,6 +131,10 @@ class ClientCache:
             return self.find_further(client_id)
         return found
 
+    def is_registered(self, client_id: str) -> bool:
+        """Return whether a stored client or resource server has this id."""
+        return client_id in self._clients
+
     def find_resource_server(self, identifier: str) -> ClientEntry | None:
         """Return the resource server with this identifier URI, or None."""
         client_id = self._by_identifier.get(normalised(identifier))

@@ -28,6 +28,7 @@ from authz_server.clients.properties import (
     read_properties,
 )
 from authz_server.clients.registered_keys import require_fitting_algorithm
+from authz_server.clients.validation import MAXIMUM_ID_CHARACTERS
 from authz_server.errors import InvalidChangeError, OAuthError
 from authz_server.settings import ClientDocumentSettings, OutboundSettings
 from keys.errors import TokenRefusedError
@@ -37,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 METHOD = "private_key_jwt"
 GRANT_TYPE = "client_credentials"
-#: The width of the columns for client ids.
-MAXIMUM_ID_CHARACTERS = 128
 #: The draft, section 4.3, recommends 5 kB; a key set needs more.
 MAXIMUM_DOCUMENT_BYTES = 16_384
 #: How many documents that it does not hold a process fetches for one network in a minute; further

@@ -24,13 +24,15 @@ INTROSPECTION_AUDIENCES = ("identifier", "id")
 #: The response format: that of the G2P Connect interface, or that of RFC 6749.
 G2P_ANSWERS = ("document", "oauth")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+#: The width of the columns for client ids.
+MAXIMUM_ID_CHARACTERS = 128
 MAXIMUM_NAME_CHARACTERS = 200
 MAXIMUM_IDENTIFIER_CHARACTERS = 500
 
 # Accepts the ids of other systems if they are unambiguous in a URL, a log and a Basic header: path
 # segments, none of which is empty, "." or "..".
 _ID = re.compile(
-    r"(?=.{3,128}\Z)[A-Za-z0-9_-](?:[A-Za-z0-9._~@:-]*[A-Za-z0-9_-])?"
+    rf"(?=.{{3,{MAXIMUM_ID_CHARACTERS}}}\Z)[A-Za-z0-9_-](?:[A-Za-z0-9._~@:-]*[A-Za-z0-9_-])?"
     r"(?:/[A-Za-z0-9_-](?:[A-Za-z0-9._~@:-]*[A-Za-z0-9_-])?)*"
 )
 #: Words with another meaning in commands and records, also before a colon.
@@ -69,7 +71,7 @@ class ClientLimits:
 def require_id(value: str) -> str:
     """Require 3 to 128 of ``[A-Za-z0-9_.~@:/-]``; no segment begins or ends in one of ``.~@:``.
 
-    In a Basic header an id with a colon has to be form-encoded (RFC 6749, 2.3.1).
+    RFC 6749, A.1 permits more, which are ambiguous in a URL, a log or a Basic header.
     """
     if not _ID.fullmatch(value):
         raise InvalidChangeError(

@@ -1,5 +1,6 @@
 """Secrets with odd characters, empty ones, and damaged records (RFC 6749, 2.3.1 and 4.4)."""
 
+import json
 from itertools import count
 from urllib.parse import quote, quote_plus
 
@@ -86,6 +87,42 @@ def test_one_secret_never_turns_into_another(protocol: Protocol, clients, spelli
         for miss in (SECRETS[client.secret], quote_plus(quote_plus(client.secret)) + "%"):
             answer = by_basic(protocol, endpoint, f"{client.id}:{encode(miss)}")
             require_refusal(answer, 401, "invalid_client", endpoint)
+
+
+@pytest.mark.parametrize("method", ["client_secret", "client_secret_basic"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_secrets_in_latin_1_over_basic(protocol: Protocol, endpoint: str, method: str):
+    """Authlib, requests and aiohttp encode a secret in ISO 8859-1. Case A8."""
+    secret = "p\u00e4ssw\u00f6rd-caf\u00e9"
+    client = protocol.new_client(method)
+    with protocol.parties.change() as (services, session):
+        services.clients.add_secret(
+            session, client.id, actor=ACTOR, imported_secret=secret.encode()
+        )
+    for pair in (secret.encode("latin-1"), quote(secret.encode("latin-1")).encode()):
+        answer = by_basic(protocol, endpoint, f"{client.id}:".encode() + pair)
+        assert answer.status_code == 200
+        answer = by_basic(protocol, endpoint, f"{client.id}:".encode() + pair + b"\xff")
+        require_refusal(answer, 401, "invalid_client", endpoint)
+
+
+@pytest.mark.parametrize("method", ["client_secret", "client_secret_basic"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_ids_with_colons_over_basic(protocol: Protocol, endpoint: str, method: str):
+    """Most clients send an id undecoded. Each is found beside those it begins with. Case A8."""
+    number = next(_numbers)
+    ids = [f"org{number}", f"org{number}:unit", f"org{number}:unit:1"]
+    clients = [protocol.parties.make_client(each, method) for each in ids]
+    for client in clients:
+        for spelling in (client.id, quote_plus(client.id)):
+            answer = by_basic(protocol, endpoint, f"{spelling}:{client.secret}")
+            assert answer.status_code == 200, (spelling, endpoint)
+        for pair in (f"{client.id}:", f"{client.id}:unit:{client.secret}", f"{client.id}::"):
+            answer = by_basic(protocol, endpoint, pair)
+            require_refusal(answer, 401, "invalid_client", endpoint)
+    protocol.record_refusals_alone()
+    by_basic(protocol, endpoint, f"{ids[1]}:{clients[2].secret}")
+    assert json.loads(protocol.audit_trail().splitlines()[-1])["client_id"] == ids[1]
 
 
 @pytest.mark.parametrize("method", METHODS)

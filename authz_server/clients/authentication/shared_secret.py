@@ -19,6 +19,7 @@ from authz_server.clients.authentication.method import (
 )
 from authz_server.clients.cache import ClientCache, ClientEntry, SecretEntry
 from authz_server.clients.secrets import SecretScheme
+from authz_server.clients.validation import MAXIMUM_ID_CHARACTERS
 from authz_server.errors import OAuthError
 from authz_server.waiting import Lane, Step
 
@@ -68,7 +69,7 @@ class SharedSecret(ClientAuthenticationMethod):
             if client_id is None or secret is None:
                 return None
             return Credentials(CLIENT_SECRET_POST, (Reading(client_id, secret.encode()),))
-        readings = _read_basic(authorization)
+        readings = self._read_basic(authorization)
         if (
             client_id is not None
             and readings
@@ -107,6 +108,40 @@ class SharedSecret(ClientAuthenticationMethod):
         self._imported.note_proven(credential, digests[-1])
         for reading, digest in zip(readings, digests, strict=True):
             self._imported.forget(reading.client_id, digest)
+
+    def _read_basic(self, authorization: str) -> tuple[Reading, ...]:
+        """Return the readings of a Basic header: form-decoded (RFC 6749, 2.3.1), then undecoded.
+
+        Some clients encode and some do not. A pair is decoded as a whole or not at all.
+        """
+        decoded = _decode_basic(authorization)
+        user, _, secret = decoded.partition(b":")
+        if not user or not secret:
+            return ()
+        try:
+            raw = self._split_undecoded(decoded)
+            if b"%" not in decoded and b"+" not in decoded:
+                return (raw,)
+            plain = Reading(_form_decoded(user).decode(), _as_utf8(_form_decoded(secret)))
+        except UnicodeDecodeError:
+            return ()
+        return (plain, raw) if plain.proof else (raw,)
+
+    def _split_undecoded(self, pair: bytes) -> Reading:
+        """Split at the first colon (RFC 7617, 2), or after the longest registered id.
+
+        Few clients encode an id, so that one with a colon arrives as it is. There is one reading in
+        either case, so that a registered id costs no more than an unknown one.
+        """
+        user, _, secret = pair.partition(b":")
+        if b":" in secret:
+            end = pair.rfind(b":", len(user) + 1, MAXIMUM_ID_CHARACTERS + 1)
+            # Ids are ASCII: no other byte makes one.
+            while end > 0 and not self._directory.is_registered(pair[:end].decode("latin-1")):
+                end = pair.rfind(b":", len(user) + 1, end)
+            if end > 0 and pair[end + 1 :]:
+                user, secret = pair[:end], pair[end + 1 :]
+        return Reading(user.decode(), _as_utf8(secret))
 
     def _is_registered_for_post(self, client_id: str) -> bool:
         client = self._directory.find(client_id)
@@ -177,25 +212,29 @@ def _is_basic(authorization: str) -> bool:
     return authorization.partition(" ")[0].lower() == "basic"
 
 
-def _read_basic(authorization: str) -> tuple[Reading, ...]:
-    """Return the readings of a Basic header: form-decoded (RFC 6749, 2.3.1), then undecoded.
-
-    Some clients encode and some do not. A pair is decoded as a whole or not at all.
-    """
+def _decode_basic(authorization: str) -> bytes:
+    """Return what the header encodes; no bytes if it cannot be read."""
     if not _is_basic(authorization) or len(authorization) > MAXIMUM_AUTHORIZATION_CHARACTERS:
-        return ()
+        return b""
     try:
-        decoded = b64decode(authorization[5:].strip(" "), validate=True)
-        user, colon, secret = decoded.partition(b":")
-        raw = Reading(user.decode(), secret)
-        if not colon or not user or not secret:
-            return ()
-        if b"%" not in decoded and b"+" not in decoded:
-            return (raw,)
-        plain = Reading(_form_decoded(user).decode(), _form_decoded(secret))
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return ()
-    return (plain, raw) if plain.proof else (raw,)
+        return b64decode(authorization[5:].strip(" "), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _as_utf8(secret: bytes) -> bytes:
+    """Return a secret in UTF-8.
+
+    RFC 7617, 2 leaves the encoding open, and many clients send ISO 8859-1. Registered secrets are
+    UTF-8 text.
+    """
+    if secret.isascii():
+        return secret
+    try:
+        secret.decode()
+    except UnicodeDecodeError:
+        return secret.decode("latin-1").encode()
+    return secret
 
 
 def _form_decoded(value: bytes) -> bytes:
