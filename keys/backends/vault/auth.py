@@ -12,7 +12,7 @@ from keys.backends.vault.errors import FIRST_ERROR_STATUS, data_of, require_succ
 from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.backends.vault.wrapping import UnwrappedSecret, unwrap_secret_id
-from keys.errors import BackendDenied, KeysError
+from keys.errors import BackendDenied, BackendUnavailable, KeysError
 from keys.events import Notify
 from keys.private_files import find_exposure
 
@@ -235,7 +235,8 @@ def _log_in(
 def _token(reply: Mapping[str, Any]) -> VaultToken:
     auth = reply.get("auth")
     if not isinstance(auth, Mapping) or not auth.get("client_token"):
-        raise BackendDenied("the Vault answered the login without a token")
+        # A Vault that refuses says so: this answer tells nothing about the credentials.
+        raise BackendUnavailable("a login or renewal was answered without a token", 1)
     return VaultToken(
         str(auth["client_token"]),
         float(auth.get("lease_duration") or 0),

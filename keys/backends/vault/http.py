@@ -52,13 +52,15 @@ SERVER_ERROR_STATUS = 500
 #: The node did not see a login or a write at another one yet: it did nothing, and soon will.
 LAGGING_STATUS = 412
 THROTTLED_STATUS = 429
-#: The node is sealed, not initialised or not the one to ask: it did nothing.
-NOT_SERVING_STATUSES = frozenset({307, 308, LAGGING_STATUS, 472, 473, 501, 503})
-#: A proxy in front got no answer from the node, which may have done what was asked.
-LOST_STATUSES = frozenset({502, 504})
+#: If not the node itself answers so, but a proxy: the node may have done what was asked.
+MAY_BE_DONE_STATUSES = frozenset({SERVER_ERROR_STATUS, 502, 504})
+REDIRECTS = range(300, 400)
+NO_CONTENT_STATUS = 204
+FIRST_ERROR_STATUS = 400
+#: A Vault's error has one of these members; a proxy's error in JSON has others.
+ERROR_MEMBERS = frozenset({"errors", "data"})
+#: A node, or a proxy in front of it, that answers so has done nothing, unless it is listed above.
 _MEANINGS = {
-    307: "sends callers elsewhere",
-    308: "sends callers elsewhere",
     412: "has not caught up with the others",
     472: "is a standby for disasters",
     473: "is a standby",
@@ -241,7 +243,7 @@ class VaultHttp:
         except ExchangeError as error:
             self._note_failure(node, str(error))
             return _Failure(f"{node.url}: {error}", may_be_done=error.sent)
-        return self._read(node, answer)
+        return self._read(node, request, answer)
 
     def _catch_up(
         self, node: "_Node", request: VaultRequest, token: str, deadline: float, answer: HttpReply
@@ -261,20 +263,20 @@ class VaultHttp:
                 raise ExchangeError(meaning, sent=error.sent) from error
         return answer
 
-    def _read(self, node: "_Node", answer: HttpReply) -> VaultReply | _Failure:
+    def _read(
+        self, node: "_Node", request: VaultRequest, answer: HttpReply
+    ) -> VaultReply | _Failure:
         """Return an answer, or the failure of a Vault that does not serve; note the outcome."""
         status = answer.status
         if status == THROTTLED_STATUS:
             node.breaker.succeeded()
             return _Failure(f"{node.url}: too many requests", may_be_done=False)
-        if status in NOT_SERVING_STATUSES or status in LOST_STATUSES:
-            meaning = _MEANINGS.get(status, f"answers {status}")
-            self._note_failure(node, meaning)
-            return _Failure(f"{node.url} {meaning}", may_be_done=status in LOST_STATUSES)
-        body = _parse(answer)
+        meaning = "sends callers elsewhere" if status in REDIRECTS else _MEANINGS.get(status)
+        body = None if meaning else _parse(answer, request)
         if body is None:
-            self._note_failure(node, "does not answer as a Vault does")
-            return _Failure(f"{node.url} does not answer as a Vault does", may_be_done=False)
+            meaning = meaning or f"does not answer as a Vault does (status {status})"
+            self._note_failure(node, meaning)
+            return _Failure(f"{node.url} {meaning}", may_be_done=status in MAY_BE_DONE_STATUSES)
         if node.breaker.succeeded() or not node.has_answered:
             node.has_answered = True
             logger.info("the Vault at %s answers", node.url)
@@ -363,15 +365,24 @@ def encode_path(path: str) -> str:
     return f"/v1/{quote(whole, safe='/')}{mark}{query}"
 
 
-def _parse(answer: HttpReply) -> Mapping[str, Any] | None:
+def _parse(answer: HttpReply, request: VaultRequest) -> Mapping[str, Any] | None:
+    """Return the body of a Vault's answer; None if it is the answer of something else.
+
+    A proxy or another program at the address may answer with any status, and without a body. Such
+    an answer must not be taken for a Vault that refuses, or that holds no such key.
+    """
     if not answer.body:
-        return {}
+        # Only some writes are answered without content; what may be repeated reads or signs.
+        is_done = answer.status == NO_CONTENT_STATUS and not request.repeatable
+        return {} if is_done else None
     if not answer.is_json:
         return None
     try:
-        return parse_json_object(answer.body)
+        body = parse_json_object(answer.body)
     except TokenRefusedError:
         return None
+    is_error = answer.status >= FIRST_ERROR_STATUS
+    return None if is_error and not body.keys() & ERROR_MEMBERS else body
 
 
 def _describe(error: Exception) -> str:
