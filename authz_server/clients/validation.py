@@ -38,7 +38,7 @@ _ID = re.compile(
 #: Words with another meaning in commands and records, also before a colon.
 RESERVED_IDS = frozenset({"all", "issuer", "none", "operator", "registration", "server"})
 # RFC 3986, appendix A: the characters of a URI; anything else has to be percent-encoded.
-_URI_CHARACTERS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
+_URI_CHARACTERS = re.compile(r"(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,8 @@ def require_identifier(value: object) -> str:
         port_is_number = parts.port is None or parts.port > 0
     except ValueError:
         usable = port_is_number = False
-    if not usable or not port_is_number or "@" in parts.netloc:
+    # A host of other characters has one form that is compared, in ASCII (``xn--``).
+    if not usable or not port_is_number or "@" in parts.netloc or "%" in parts.netloc:
         raise InvalidChangeError(f"{field}: use an https URI, http on loopback only, or a urn")
     return value
 

@@ -19,6 +19,11 @@ EQUIVALENT = {
         "https://mapper.example/./a/b/../%7eb%2Fc",
     ],
     "http://[::1]:8080/x": ["http://[::1]:8080/./x"],
+    "https://[2001:db8::1]/": [
+        "https://[2001:DB8:0:0:0:0:0:1]:443",
+        "https://[2001:0db8::0:0001]/",
+    ],
+    "https://[v1.x]/": ["https://[v1.x]:443"],
     "http://localhost/": ["http://LOCALHOST:80"],
     "urn:g2p:Mapper%2Fone": ["URN:G2P:Mapper%2fone"],
 }
@@ -32,6 +37,10 @@ DIFFERENT = [
     "https://mapper.example/a%2Fb",
     "https://mapper.example/a/b",
     "http://mapper.example/",
+    "https://[v1.x]/",
+    "https://v1.x/",
+    "https://[2001:db8::1]/",
+    "https://[2001:db8::1:0]/",
     "urn:g2p:mapper",
     "urn:g2p:Mapper",
 ]
