@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: The module with the requests of the operations of a module.
-_PLACES = {
+PLACES = {
     "audit.search": "records",
     "audit.verify": "records",
     "audit.who": "records",
@@ -28,6 +28,7 @@ _PLACES = {
     "keys.orders": "keys",
     "keys.status": "keys",
     "operator_roles": "operators",
+    "operator_sessions": "operators",
     "operators": "operators",
     "passkeys": "operators",
     "programmes": "stops",
@@ -42,7 +43,8 @@ _PLACES = {
 }
 _OPERATIONS = "authz_server.operations."
 
-_table: dict[Callable[..., Any], Callable[..., Any]] = {}
+#: The requests of each operation of the modules that were imported.
+TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def carries_out(
@@ -60,7 +62,7 @@ def carries_out(
     def keep(
         requests: Callable[Concatenate[AdminApi, P], T],
     ) -> Callable[Concatenate[AdminApi, P], T]:
-        _table[operation] = requests
+        TABLE[operation] = requests
         return requests
 
     return keep
@@ -70,7 +72,7 @@ def find_remote(
     operation: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[AdminApi, P], T]:
     """Return the requests that carry out an operation; KeyError if there are none."""
-    if operation not in _table:
-        place = _PLACES[operation.__module__.removeprefix(_OPERATIONS)]
+    if operation not in TABLE:
+        place = PLACES[operation.__module__.removeprefix(_OPERATIONS)]
         import_module(f"authz_server.cli.remote.{place}")
-    return _table[operation]
+    return TABLE[operation]
