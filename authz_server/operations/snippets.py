@@ -111,7 +111,10 @@ def _values(settings: Settings, server: ResourceServerView) -> dict[str, str]:
         "port": str(place.port or 443),
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "introspection_endpoint": endpoint,
-        "introspection_with_secret": endpoint.replace("://", f"://{encoded_id}:SECRET@", 1),
+        # Encoded once more for the URL: Dovecot stops at a user name with a colon.
+        "introspection_with_secret": endpoint.replace(
+            "://", f"://{quote(encoded_id, safe='')}:SECRET@", 1
+        ),
         "audience": server.identifier or "",
         "scope": server.scopes[0],
         # Of the characters of a scope, only the dot means something else in a pattern.

@@ -1,5 +1,6 @@
 """The printed settings for Dovecot at work: users of IMAP log in with access tokens."""
 
+import json
 import re
 import tempfile
 import time
@@ -57,6 +58,40 @@ def test_other_tokens_and_other_users_do_not_log_in(scene, mail, mechanism):
         assert not mail.log_in(user, refused, mechanism)
     assert not mail.log_in(scene.demo.basic.id, token, mechanism)
     assert mail.log_in(user, token, mechanism), mail.log_path.read_text()
+
+
+def run(scene: Scene, *command: str) -> str:
+    """Run a command on the server; return its output."""
+    done = call_cli(*command, config=scene.server.settings_path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_resource_server_whose_id_has_a_colon(scene):
+    """Dovecot's process ends at a user name with a colon. Case A8."""
+    name, scope = ("--name", "Mail"), ("--scope", "mail/read")
+    identifier = ("--identifier", "https://mail.example.org")
+    run(scene, "scope", "add", "mail/read")
+    mail_id = "urn:mail/v1@x"
+    made = run(scene, "resource-server", "create", mail_id, *name, *identifier, *scope, "--json")
+    client = json.loads(run(scene, "client", "create", *name, *scope, "--json"))
+    settings = replaced(
+        scene.snippet("dovecot", mail_id),
+        (":SECRET@", 1, f":{json.loads(made)['secret']}@"),
+        ("/etc/ssl/certs/ca-certificates.crt", 1, where()),
+    )
+    form = {"grant_type": "client_credentials", "scope": "mail/read"}
+    form |= {"client_id": client["id"], "client_secret": client["secret"]}
+    deadline = time.monotonic() + 30
+    while (answer := httpx.post(f"{scene.server.base_url}/oauth2/token", data=form)).is_error:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.1)
+    with tempfile.TemporaryDirectory() as place:
+        # Other users run its parts.
+        Path(place).chmod(0o755)
+        with dovecot(Path(place), settings) as server:
+            accepted = server.log_in(client["id"], answer.json()["access_token"], "OAUTHBEARER")
+            assert accepted, server.log_path.read_text()
 
 
 @pytest.fixture

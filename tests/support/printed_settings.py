@@ -31,9 +31,9 @@ class Scene:
     demo: Demo
     folder: Path
 
-    def snippet(self, kind: str) -> str:
+    def snippet(self, kind: str, resource_server: str = "mapper") -> str:
         """Return what the command prints."""
-        show = ("resource-server", "show", "mapper", "--snippet", kind)
+        show = ("resource-server", "show", resource_server, "--snippet", kind)
         result = CliRunner().invoke(main, ["--config", str(self.server.settings_path), *show])
         assert result.exit_code == 0, result.output
         return result.stdout
