@@ -284,8 +284,7 @@ class Connection(ChunkEvents, asyncio.Protocol):
         except OAuthError as fault:
             message.fault = fault
             message.keep_alive = False
-            # The addressed endpoint renders the refusal in its own form.
-            request.path = request.path or message.target.partition(b"?")[0].decode("latin-1")
+            request.path = request.path or message.path
         message.request = request
 
     def on_body(self, body: bytes) -> None:
@@ -374,7 +373,8 @@ class Connection(ChunkEvents, asyncio.Protocol):
         message.keep_alive = False
         self.phase = Phase.ANSWERING
         self._answered = message
-        self._front.refuse(self, message.request, fault)
+        request = message.request or Request("", message.path, peer=self.peer)
+        self._front.refuse(self, request, fault)
 
     def _close(self) -> None:
         """Close; a sender that is still writing is read for a while, to get the response."""

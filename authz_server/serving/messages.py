@@ -82,6 +82,11 @@ class Message:
         self.head = b""
         self.size = 0
 
+    @property
+    def path(self) -> str:
+        """The path as sent, as far as it has arrived; what renders a refusal depends on it."""
+        return self.target.partition(b"?")[0].decode("latin-1")
+
     def add_to_body(self, part: bytes) -> None:
         """Add a part of the body, unless it is too large."""
         self.body_bytes += len(part)

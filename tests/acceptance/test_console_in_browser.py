@@ -112,6 +112,28 @@ def _plan_file(page, text: str) -> None:
     page.get_by_role("heading", name="What happens").wait_for()
 
 
+def test_a_form_is_sent_once(browser, url):
+    """The second sending of a double click would lose the answer with the secret."""
+    with visiting(browser) as visitor:
+        page = _log_in(visitor, url)
+        page.goto(f"{url}/act/secret-add?id=treasury&description=once")
+        stopped = page.evaluate(
+            """() => {
+                const form = document.querySelector("form.confirm"), stopped = [];
+                form.addEventListener("submit", (event) => {
+                    stopped.push(event.defaultPrevented);
+                    event.preventDefault();
+                });
+                form.requestSubmit();
+                form.requestSubmit();
+                dispatchEvent(new Event("pageshow"));
+                form.requestSubmit();
+                return stopped;
+            }"""
+        )
+        assert stopped == [False, True, False]
+
+
 def test_a_file_is_uploaded_planned_and_applied_without_javascript(browser, console, url):
     """And the download has what it added."""
     text = '[clients.uploaded]\nname = "Uploaded"\nallowed_scopes = ["mapper/link"]\n'

@@ -12,7 +12,7 @@ from authz_server.admin.console.acts import ACTS, Act, Field, Values, write_role
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.diffs import changes_of, differences
 from authz_server.admin.console.rendering import link
-from authz_server.admin.console.views import View, redirection
+from authz_server.admin.console.views import MAXIMUM_RETURN_CHARACTERS, View, redirection
 from authz_server.admin.problems import Problem
 
 _CHANGED_MEANWHILE = "precondition-failed"
@@ -29,8 +29,18 @@ def show_act(view: View, name: str) -> Response:
     act = _find(view, name)
     if view.method != "POST":
         return _plan(view, act, view.arguments)
-    view.require_own_form()
+    try:
+        view.require_own_form()
+    except RefusedError as refusal:
+        # Its operator may have logged in again since: what was entered is kept.
+        return _plan(view, act, view.form, refusal=refusal)
     return _carry_out(view, act, view.form)
+
+
+def resume_act(name: str, values: Values) -> str:
+    """Return the page of an act with what was entered, to return to after a log-in."""
+    act = ACTS.get(name)
+    return "/" if act is None else _resume(act, values)
 
 
 def _find(view: View, name: str) -> Act:
@@ -59,7 +69,7 @@ def _plan(  # noqa: PLR0913 - the parts of a page, by name
         if not act.fields or _is_filled(act, values):
             planned = _send(view, act, values, tag, dry_run=True)
     except RefusedError as refused:
-        view.log_in_again(refused, _address(act, values))
+        view.log_in_again(refused, _resume(act, values))
         refusal = refusal or refused
     return view.page(
         "act.html",
@@ -89,7 +99,7 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
     try:
         done = _send(view, act, values, values.get("tag"), dry_run=False)
     except RefusedError as refusal:
-        view.log_in_again(refusal, _address(act, values))
+        view.log_in_again(refusal, _resume(act, values))
         was = None
         if refusal.problem == _CHANGED_MEANWHILE:
             was = _read_snapshot(values.get("snapshot", ""))
@@ -155,8 +165,16 @@ def _is_filled(act: Act, values: Values) -> bool:
 
 def _address(act: Act, values: Values) -> str:
     """Return the address of the plan with the same fields, which a form does not have."""
-    names = (*act.names, *(field.name for field in act.fields))
+    names = (*act.names, *(field.name for field in act.fields), "reason")
     return link(f"/act/{act.name}", **{name: values.get(name) for name in names})
+
+
+def _resume(act: Act, values: Values) -> str:
+    """Return this address; without what was entered if a log-in cannot lead back to it."""
+    address = _address(act, values)
+    if len(address) <= MAXIMUM_RETURN_CHARACTERS:
+        return address
+    return _address(act, {name: values.get(name, "") for name in act.names})
 
 
 def _shown_values(act: Act, values: Values, item: Item | None) -> dict[str, str]:

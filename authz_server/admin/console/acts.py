@@ -115,8 +115,9 @@ def _edited(values: Values) -> dict[str, Any]:
     edited: dict[str, Any] = {
         name: values[name] for name in ("name", "organisation") if name in values
     }
-    if "allowed_scopes" in values:
-        edited["allowed_scopes"] = _lines(values, "allowed_scopes")
+    for name in ("allowed_scopes", "default_scopes"):
+        if name in values:
+            edited[name] = _lines(values, name)
     return edited
 
 
@@ -217,6 +218,7 @@ _NAMES = (
     Field(name="name", required=True, member="name"),
     Field(name="organisation", member="organisation"),
     Field(name="allowed_scopes", kind="lines", required=True, member="allowed_scopes"),
+    Field(name="default_scopes", kind="lines", member="default_scopes"),
 )
 _SECRET = (Field(name="description"), Field(name="expires_at", kind="time"))
 _CLIENT, _SECRETS = "/clients/{}", "/clients/{}/secrets"

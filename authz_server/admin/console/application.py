@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from authz_server.admin.api import AdminApi, Performed
-from authz_server.admin.console.act_pages import show_act
+from authz_server.admin.console.act_pages import resume_act, show_act
 from authz_server.admin.console.acts import Values
 from authz_server.admin.console.desk import Desk, RefusedError
 from authz_server.admin.console.languages import (
@@ -32,7 +32,7 @@ from authz_server.admin.console.pages import (
 )
 from authz_server.admin.console.sessions import Sessions
 from authz_server.admin.console.views import LogInAgain, View, redirection
-from authz_server.admin.problems import as_problem
+from authz_server.admin.problems import TYPE_PREFIX, Problem, as_problem
 from authz_server.assembly import Clock
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.wsgi import read_head
@@ -48,6 +48,8 @@ _STATIC_TYPES = {
     "console.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+
+_OTHER_FORM = f"{TYPE_PREFIX}cross-site"
 
 Page = Callable[[View], Response]
 #: The name of a screen, or what chooses it by the parameters or the form of the request.
@@ -137,8 +139,7 @@ class Console:
         environ = request.environ
         caller = self._sessions.find_session(environ)
         if caller is None:
-            back = request.full_path.rstrip("?") if request.method == "GET" else ""
-            return redirection(f"/login?{urlencode({'next': back})}" if back else "/login")
+            return redirection(f"/login?{urlencode({'next': _page_of_request()})}")
         language = choose_language(
             request.args.get("lang") or request.cookies.get(LANGUAGE_COOKIE, ""),
             request.headers.get("Accept-Language", ""),
@@ -163,10 +164,14 @@ class Console:
             now=self._clock(),
             break_glass=self._settings.approvals.break_glass,
             csrf_token=lambda: self._sessions.csrf_token(environ),
-            require_own_form=lambda: self._sessions.require_own_form(
-                environ, form.get("csrf_token", "")
-            ),
+            require_own_form=lambda: self._require_own_form(form),
         )
+
+    def _require_own_form(self, form: Values) -> None:
+        try:
+            self._sessions.require_own_form(request.environ, form.get("csrf_token", ""))
+        except Problem as problem:
+            raise RefusedError(Performed(problem.status, {"type": _OTHER_FORM}, {})) from problem
 
     def _send_static(self, name: str) -> Response:
         content, tag = self._static.get(name, (b"", ""))
@@ -178,6 +183,15 @@ class Console:
         answer.set_etag(tag)
         answer.make_conditional(request)
         return answer
+
+
+def _page_of_request() -> str:
+    """Return the page of the request, or that of its form; a token or a file is sent again."""
+    if request.method != "POST":
+        return request.full_path.rstrip("?")
+    if request.endpoint == "console.act":
+        return resume_act(request.path.rpartition("/")[2], request.form.to_dict())
+    return request.path
 
 
 def _read_static(name: str) -> tuple[bytes, str]:
@@ -204,7 +218,7 @@ def _refused(view: View, answer: Performed) -> Response:
 
 def _as_answer(fault: Exception, settings: Settings) -> Performed:
     problem = as_problem(fault, settings.server.retry_after_seconds)
-    body = {"type": f"urn:authz-server:problem:{problem.name}", "detail": problem.detail}
+    body = {"type": f"{TYPE_PREFIX}{problem.name}", "detail": problem.detail}
     return Performed(problem.status, body, problem.headers)
 
 

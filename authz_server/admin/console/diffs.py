@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from authz_server.admin.console.acts import write_roles
+
 #: Members that differ with every change, or without one.
 _NOT_COMPARED = frozenset(
     {
@@ -48,8 +50,10 @@ def change_of(name: str, before: object, after: object) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     match value:
-        case None:
+        case None | {} if not value:
             return ""
+        case dict() if value.keys() >= {"role", "resource_servers", "organisations"}:
+            return write_roles([value])
         case str():
             return value
         case dict() if "id" in value:

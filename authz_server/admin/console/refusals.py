@@ -1,4 +1,4 @@
-"""The pages for forms that are refused before they are read."""
+"""The pages for requests of browsers that are refused before a page has them."""
 
 from werkzeug.http import parse_cookie
 
@@ -11,14 +11,21 @@ from authz_server.endpoints.request import Request
 from authz_server.endpoints.responses import Answer
 from authz_server.errors import OAuthError
 
-_TOO_LARGE, _UNAVAILABLE = 413, 503
+_NOT_FOUND, _NOT_ALLOWED, _TOO_LARGE, _TOO_LONG, _UNAVAILABLE = 404, 405, 413, 414, 503
+_KEYS = {
+    # The address is not that of a page, or only that of a form.
+    _NOT_FOUND: "problem.not-found",
+    _NOT_ALLOWED: "problem.not-found",
+    _TOO_LARGE: "problem.body-too-large",
+    _UNAVAILABLE: "problem.unavailable",
+}
 _FILES, _ACTS = "/files", "/act/"
 
 
 class ConsoleRefusals(ProblemResponses):
-    """Renders refusals of the console's forms as pages, and all others as problems.
+    """Renders refusals of the requests of browsers as pages, and all others as problems.
 
-    A form is refused if it is too large, or if too many large ones are under way.
+    Among them are forms that are too large, and addresses that are too long or unknown.
 
     Args:
         retry_after_seconds: sent with a 503 that gives no other time.
@@ -34,8 +41,7 @@ class ConsoleRefusals(ProblemResponses):
     ) -> Answer:
         """Return the response for a refusal; the arguments are those of the base class."""
         answer = super().render(error, request, request_id, renderer, headers)
-        is_form = request.method == "POST" and request.path.startswith((_FILES, _ACTS))
-        if not is_form or answer.status not in {_TOO_LARGE, _UNAVAILABLE}:
+        if not _is_of_browser(request):
             return answer
         texts = texts_in(
             choose_language(
@@ -43,9 +49,11 @@ class ConsoleRefusals(ProblemResponses):
                 request.headers.get("accept-language", ""),
             )
         )
-        key = "files.too_large" if request.path == _FILES else "problem.body-too-large"
-        if answer.status == _UNAVAILABLE:
-            key = "problem.unavailable"
+        key = _KEYS.get(answer.status, "problem.invalid-request")
+        if request.path == _FILES and answer.status == _TOO_LARGE:
+            key = "files.too_large"
+        elif error.status_code == _TOO_LONG:
+            key = "problem.address-too-long"
         back = _FILES if request.path == _FILES else "/"
         text = render("unread.html", t=texts, sentence=texts(key), back=back, request_id=request_id)
         answer.headers |= SECURITY_HEADERS
@@ -54,3 +62,13 @@ class ConsoleRefusals(ProblemResponses):
             "Content-Language": texts.language,
         }
         return Answer(answer.status, answer.headers, text.encode())
+
+
+def _is_of_browser(request: Request) -> bool:
+    """Return whether a page is expected: a form was sent, or an address was opened."""
+    # A header that is too large is not read.
+    if request.path.startswith((_FILES, _ACTS)) and (
+        request.method == "POST" or not request.headers
+    ):
+        return True
+    return "text/html" in request.headers.get("accept", "").lower()

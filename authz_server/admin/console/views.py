@@ -40,6 +40,8 @@ SCREENS = (
     ("files", "/files", (*READS.values(), *WRITES.values())),
     ("operators", "/operators", ("operators:read",)),
 )
+#: The longest path with which a log-in leads back to a page.
+MAXIMUM_RETURN_CHARACTERS = 1_000
 _SEE_OTHER = 303
 _STEP_UP = "insufficient-user-authentication"
 

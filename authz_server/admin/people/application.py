@@ -102,7 +102,7 @@ class People:
         try:
             self._guard.require_own_form(environ, token)
         except LogInRefusedError as refusal:
-            raise Problem("refused", texts_in("en")("refused_cross_site")) from refusal
+            raise Problem("refused") from refusal
 
     def _answering(self, view: Callable[..., Response]) -> Callable[..., Response]:
         def answer(**names: str) -> Response:

@@ -4,10 +4,10 @@ import re
 from urllib.parse import urlsplit
 from wsgiref.types import WSGIEnvironment
 
+from authz_server.admin.console.views import MAXIMUM_RETURN_CHARACTERS
 from authz_server.admin.people import cookies
 from authz_server.admin.people.refusals import LogInRefusedError
 
-_MAXIMUM_PATH_CHARACTERS = 1_000
 #: A path on this host: a browser reads ``//x`` and ``/\x`` as another host.
 _LOCAL_PATH = re.compile(
     r"/(?:[A-Za-z0-9](?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*(?:/(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+)*/?)?"
@@ -17,7 +17,7 @@ _LOCAL_PATH = re.compile(
 
 def local_path(text: str) -> str:
     """Return a path of this host to lead to; ``/`` for anything else."""
-    if len(text) <= _MAXIMUM_PATH_CHARACTERS and _LOCAL_PATH.fullmatch(text):
+    if len(text) <= MAXIMUM_RETURN_CHARACTERS and _LOCAL_PATH.fullmatch(text):
         return text
     return "/"
 

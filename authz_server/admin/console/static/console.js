@@ -1,10 +1,21 @@
 "use strict";
-// Refreshes the screen "Now" while somebody looks at it. Every page is complete without this script.
+// Sends a form once, and refreshes the screen "Now" while somebody looks at it. Every page is complete
+// without this script.
 (() => {
+  const SENDING_MILLISECONDS = 30 * 1000;
   const IDLE_MILLISECONDS = 5 * 60 * 1000;
   let main = document.querySelector("main[data-refresh]");
   for (const field of document.querySelectorAll("input[data-select]")) {
     field.addEventListener("focus", () => field.select());
+  }
+  for (const form of document.querySelectorAll("form[method=post]")) {
+    // The answer to a second sending, which would replace the first, has no secret.
+    let sent = -Infinity;
+    form.addEventListener("submit", (event) => {
+      if (performance.now() - sent < SENDING_MILLISECONDS) event.preventDefault();
+      else sent = performance.now();
+    });
+    addEventListener("pageshow", () => { sent = -Infinity; });
   }
   if (!main) return;
   let paused = false;

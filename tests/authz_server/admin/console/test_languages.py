@@ -15,8 +15,10 @@ from authz_server.audit.events import EVENTS
 from authz_server.operations import explain, explain_token
 from authz_server.operations.approved_acts import OPERATIONS, ORDERS
 from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
+from authz_server.operations.keys import status
 from authz_server.settings.approvals import APPROVED_ACTS, ConfirmedAct
 from authz_server.tokens.revocations import CutOffKind
+from keys.lifecycle import calendar
 
 _FOLDER = Path(languages.__file__).parent
 _SERVER = _FOLDER.parent.parent
@@ -79,6 +81,22 @@ def test_every_sentence_of_an_explanation_is_translated(language):
         assert sorted(re.findall("<.*?>", found.text)) == re.findall("<.*?>", text)
         assert (found.text == text) == (language == "en")
     assert texts.sentence("Something else.") == ("Something else.", "en")
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES.keys() - {"en"}))
+def test_every_planned_change_of_a_ring_is_translated(language):
+    """As the calendar and the state of a ring name them."""
+    sources = (Path(calendar.__file__), Path(status.__file__))
+    found = re.findall(
+        r'(?:Milestone\([^,]+, |yield )f?"((?:\{name\}|version|\{ring|verifiers)[^"]+)"',
+        "".join(path.read_text("utf-8") for path in sources),
+    )
+    assert len(found) == 7
+    for each in found:
+        english = each.replace("{counted(age.days, 'day')}", "3 days")
+        english = re.sub(r"\{[^{}]*\}", "2", english.replace("{name}", "version 2"))
+        sentence = texts_in(language).sentence(english)
+        assert sentence.language == language, english
 
 
 def test_a_file_for_each_language():

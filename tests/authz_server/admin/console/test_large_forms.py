@@ -104,3 +104,12 @@ def test_few_large_forms_are_under_way_at_once(visited):
         with visited[0].connect() as another:
             begin(visited, another, "/files", 70_000)
             require_page(another.receive(), 503, "réessayez")
+
+
+@pytest.mark.parametrize("length", [9_000, 200_000])
+def test_a_form_that_is_too_long_for_an_address_is_refused_with_a_page(visited, length):
+    """Whether its header was complete or not; the language is not known."""
+    with visited[0].connect() as connection:
+        target = f"/act/client-create?name={'x' * length}"
+        connection.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        require_page(connection.receive(), 400, "What was entered is too long.")

@@ -71,7 +71,8 @@ def test_without_a_session_every_page_leads_to_the_log_in(console):
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     for path in ("/tokens", *(f"/act/{name}" for name in ACTS)):
         answer = console.post(path, {"csrf_token": "x"}, session=False)
-        assert (answer.status_code, answer.headers["Location"]) == (303, "/login"), path
+        assert answer.status_code == 303, path
+        assert answer.headers["Location"].startswith("/login?next=%2F"), path
 
 
 def test_a_page_that_the_operator_may_not_see_is_refused(console):
@@ -170,6 +171,18 @@ def test_an_unknown_item_is_a_page(console):
     assert console.get("/audit?since=odd").status_code == 400
     assert console.get("/audit?who=disburse&moment=odd").status_code == 400
     assert console.get("/clients/client?id=a%00b").status_code == 404
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("PUT", "/clients")])
+def test_an_unknown_address_is_a_page_for_a_browser(console, method, path):
+    """In its language; for a program it is a problem."""
+    headers = {"Accept": "text/html,*/*;q=0.8", "Accept-Language": "fr"}
+    answer = console.client.open(path, method=method, headers=headers)
+    assert answer.status_code in {404, 405}
+    assert "Il n&#39;y a rien à cette adresse." in answer.text
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    answer = console.client.open(path, method=method, headers={"Accept": "*/*"})
+    assert answer.content_type == "application/problem+json"
 
 
 def test_the_screens_answer_their_questions(console):
