@@ -91,6 +91,7 @@ class KeyRings:
         self._node_clock = NodeClock(store, clock, tolerance, notify)
         self._signer = CheckedSigner(self._backends, notify, on_proof=on_proof)
         self._tainted: frozenset[str] = frozenset()
+        self._ended: frozenset[str] = frozenset()
         self._ever_known: frozenset[str] = frozenset()
         self._key_set: KeySet = index_rings((), None)
         self._dummy: DummyVerification | None = None
@@ -128,6 +129,7 @@ class KeyRings:
             self._retry_at, self._failure = None, ""
             self._dummy = self._make_dummy(known)
             self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
+            self._ended = kids_in(known, frozenset({KeyState.REMOVED, KeyState.REVOKED}))
             self._ever_known = kids_in(known, frozenset(KeyState))
             self._key_set = known
         if self._backends:
@@ -311,6 +313,10 @@ class KeyRings:
             if until is not None and now < until:
                 return self._timing.cautious_jwks_maximum_age_seconds
         return self._timing.jwks_maximum_age_seconds
+
+    def has_ended(self, kid: str) -> bool:
+        """Return whether the key is revoked or removed: no token that it signed is accepted."""
+        return kid in self._ended
 
     def is_tainted(self, kid: str) -> bool:
         """Return whether the key is tainted."""

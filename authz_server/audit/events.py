@@ -334,7 +334,9 @@ class KeyAlarm(Event, frozen=True, kw_only=True, tag="key.alarm"):
 
 
 class TokenOfTaintedKey(Event, frozen=True, kw_only=True, tag="token.tainted"):
-    """A token signed by a tainted key was presented; recorded at most once a minute for each key.
+    """A token signed by a tainted key was presented, or one that was exchanged from it.
+
+    It is recorded at most once a minute for each key.
 
     Attributes:
         client_id: the client that the token was issued to.

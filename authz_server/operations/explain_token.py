@@ -164,10 +164,11 @@ def _explain_revocation(services: Services, claims: AccessTokenClaims, kid: str)
 
 
 def _is_origin_cut_off(services: Services, claims: AccessTokenClaims) -> bool:
-    """Return whether a token that this one was exchanged from was revoked with others."""
+    """Return whether a token that this one came from was revoked with others, or its key was."""
     spellings = claims.scope.split(" ")
     return any(
-        services.revocation_state.find_cut_off(
+        services.standing.is_key_ended(each.kid)
+        or services.revocation_state.find_cut_off(
             each.client_id,
             each.kid,
             () if each.acts else spellings,

@@ -34,7 +34,8 @@ class Standing(NamedTuple):
 
 #: Returns the standing of tokens that were not exchanged: by client, key and spellings of scopes.
 FindStanding = Callable[[str, str, Sequence[str]], Standing]
-_ENDED = Standing(math.inf, (), is_whole=False)
+#: That of tokens that never stand again.
+ENDED = Standing(math.inf, (), is_whole=False)
 
 
 class TokenStanding:
@@ -46,6 +47,7 @@ class TokenStanding:
         catalogue: scopes.
         details: checks authorization details.
         stops: the stopped clients and scopes.
+        is_key_ended: returns whether a key is revoked or removed.
         now: returns the present time by the database's clock, in seconds since 1970.
         clock_skew_seconds: the largest difference between the clocks of nodes.
     """
@@ -58,6 +60,7 @@ class TokenStanding:
         catalogue: ScopeCatalogue,
         details: DetailRules,
         stops: StopState,
+        is_key_ended: Callable[[str], bool],
         now: Callable[[], float],
         clock_skew_seconds: int,
     ) -> None:
@@ -66,6 +69,7 @@ class TokenStanding:
         self._catalogue = catalogue
         self._details = details
         self._stops = stops
+        self.is_key_ended = is_key_ended
         self._now = now
         self._clock_skew_microseconds = clock_skew_seconds * 1_000_000
 
@@ -145,10 +149,12 @@ class TokenStanding:
         ended_until, granted, is_whole = found
         first_id = None
         for origin in origins:
+            if self.is_key_ended(origin.kid):
+                return ENDED
             # An actor token need not have the scopes.
             earlier = find(origin.client_id, origin.kid, () if origin.acts else spellings)
             if read_instant(origin.jti, origin.iat) <= earlier.ended_until:
-                return _ENDED
+                return ENDED
             if not origin.acts:
                 first_id = first_id or origin.client_id
                 granted = [each for each in granted if each in earlier.granted]
@@ -170,7 +176,7 @@ class TokenStanding:
         """
         client = self._directory.find(client_id)
         if client is None:
-            return _ENDED
+            return ENDED
         # A new client may have the id of a deleted one; the old client's tokens stay invalid.
         begun = round(client.created_at * 1_000_000) - self._clock_skew_microseconds
         cut_off = self._revocations.latest_cut_off(client_id, kid, spellings)

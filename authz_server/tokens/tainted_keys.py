@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from authz_server.audit.events import TokenOfTaintedKey
 from authz_server.audit.notifier import AuditUnavailable, Notify
-from authz_server.tokens.claims import AccessTokenClaims
+from authz_server.tokens.claims import AccessTokenClaims, Origin
 from keys.ring import KeyRings
 
 logger = logging.getLogger(__name__)
@@ -38,10 +38,18 @@ class TaintedKeyWatch:
         self._silent_until: dict[str, float] = {}
 
     def check(self, kid: str, claims: AccessTokenClaims) -> None:
-        """Record a token signed by ``kid`` if that key is tainted; never raises."""
+        """Record a token signed by ``kid`` if that key is tainted; never raises.
+
+        A token that it was exchanged from is recorded likewise.
+        """
+        self._check(kid, claims)
+        for origin in claims.exchanged_from:
+            self._check(origin.kid, origin)
+
+    def _check(self, kid: str, token: AccessTokenClaims | Origin) -> None:
         if not self._key_rings.is_tainted(kid) or not self._is_due(kid):
             return
-        event = TokenOfTaintedKey(client_id=claims.client_id, jti=claims.jti, kid=kid)
+        event = TokenOfTaintedKey(client_id=token.client_id, jti=token.jti, kid=kid)
         try:
             self._notify(event)
         except AuditUnavailable as error:

@@ -6,9 +6,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from authz_server.operations.explain_token import explain_token
+from keys.lifecycle.orders import Revoke, Taint
 from support.claims import claims_of
+from support.orders import rotator_of
 from support.parties import ACTOR
 from support.protocol import TOKEN_ENDPOINTS, Protocol, require_refusal
+from support.status_lists import status_of
 from support.token_exchange import (
     ACCESS_TOKEN,
     GRANT_TYPE,
@@ -134,6 +138,47 @@ def test_a_token_ends_with_the_key_of_the_subject_token(start_protocol):
             actor=ACTOR,
         )
     assert seen_by(protocol, protocol.demo.mapper, new) == {"active": False}
+
+
+@pytest.mark.parametrize(
+    "form", [{"properties": {"status_list": True}}, {"token_format": "reference"}]
+)
+@pytest.mark.parametrize("role", ["subject", "actor", "earlier subject"])
+def test_a_token_ends_with_a_revoked_key_that_signed_one_it_came_from(
+    start_protocol, role: str, form: dict
+):
+    """Whoever has a leaked key exchanges what it signs for a token of a good key."""
+    protocol = start_protocol(status_lists={"ttl_seconds": 5, "lifetime_seconds": 60})
+    services, mapper = protocol.services, protocol.demo.mapper
+    protocol.clock.advance(86_400)
+    services.feed.poll()
+    subject = protocol.new_client(allowed_scopes=SCOPES)
+    gateway = new_gateway(protocol, actors=[subject.id])
+    stolen = protocol.new_token(subject)
+    kid = jwt.get_unverified_header(stolen)["kid"]
+    rotator_of(services).apply(Taint(kid, "seen outside"), actor=ACTOR)
+    services.feed.poll()
+    good = protocol.new_token(subject)
+    assert jwt.get_unverified_header(good)["kid"] != kid
+    with protocol.parties.change() as (changed, session):
+        changed.clients.update_resource_server(session, "mapper", actor=ACTOR, **form)
+    acting = {"actor_token": stolen, "actor_token_type": ACCESS_TOKEN}
+    new = (
+        exchange(protocol, gateway, good, **acting)
+        if role == "actor"
+        else exchange(protocol, gateway, stolen)
+    ).json["access_token"]
+    if role == "earlier subject":
+        new = exchange(protocol, new_gateway(protocol), new).json["access_token"]
+    tokens = (stolen, good, new)
+    assert [protocol.is_active(each) for each in tokens] == [True, True, True]
+    rotator_of(services).apply(Revoke(kid, "seen outside"), actor=ACTOR)
+    services.feed.poll()
+    assert [protocol.is_active(each) for each in tokens] == [False, True, False]
+    require_refusal(exchange(protocol, gateway, new), 400, "invalid_request")
+    assert explain_token(services, new, mapper.id).cause == "origin_revoked"
+    if "properties" in form:
+        assert status_of(protocol, new) == 1
 
 
 def test_the_client_revokes_its_exchanged_token_and_the_subject_cannot(

@@ -1,11 +1,11 @@
 """Find the tokens that the withdrawal of a key affects."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from authz_server.operations.issued_tokens import find_issued_tokens
+from authz_server.operations.issued_tokens import Origins, find_issued_tokens
 from authz_server.settings import Settings
 from keys.signing_key import RingSnapshot, SigningKey
 
@@ -43,7 +43,7 @@ class AffectedTokens:
 def find_affected_tokens(
     settings: Settings, ring: RingSnapshot, keys: Iterable[SigningKey], now: datetime
 ) -> AffectedTokens:
-    """Return the tokens that ``keys`` of ``ring`` signed.
+    """Return the tokens that ``keys`` of ``ring`` signed, and those exchanged from them.
 
     Raises:
         OSError: the file of the audit records cannot be read.
@@ -75,7 +75,15 @@ def _last_signed_at(key: SigningKey, now: datetime, snapshot: timedelta) -> date
 def _find_known(
     settings: Settings, kids: list[str], now: datetime, lifetime: timedelta
 ) -> dict[str, Any]:
-    issued = find_issued_tokens(settings, lambda record, _: record.get("kid") in kids, now)
+    signed: set[str] = set()
+
+    def is_affected(record: Mapping[str, Any], origins: Origins) -> bool:
+        if record.get("kid") not in kids:
+            return not signed.isdisjoint(origins)
+        signed.add(str(record.get("jti")))
+        return True
+
+    issued = find_issued_tokens(settings, is_affected, now)
     if issued is None:
         return {}
     return {

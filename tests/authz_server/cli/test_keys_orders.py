@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -163,6 +164,34 @@ def test_a_revocation_says_whom_it_concerns(keyed, tmp_path):
     text = keyed.must("keys", "revoke", first, "--reason", "stolen", "--dry-run")
     assert "1 of its tokens is in force" in text
     assert "often 24 h" in text
+
+
+def test_a_revocation_concerns_the_tokens_that_were_exchanged_from_those_of_the_key(
+    keyed, tmp_path
+):
+    first = kids(keyed)[0]
+    at = {"time": datetime.now(UTC).isoformat(), "expires_at": 4_000_000_000}
+
+    def issued(jti: str, kid: str, client: str) -> dict:
+        return at | {"event": "token.issued", "jti": jti, "kid": kid, "client_id": client}
+
+    def exchanged(jti: str, subject: str) -> dict:
+        origin = {"subject_jti": subject, "subject_client_id": "any"}
+        return at | {"event": "token.exchanged", "jti": jti} | origin
+
+    lines = [
+        issued("a", first, "ministry"),
+        exchanged("b", "a"),
+        issued("b", "another", "gateway"),
+        exchanged("c", "b"),
+        issued("c", "another", "bank"),
+        issued("d", "another", "ministry"),
+        exchanged("e", "d"),
+        issued("e", "another", "shop"),
+    ]
+    (tmp_path / "audit.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    impact = keyed.json("keys", "revoke", first, "--reason", "stolen", "--dry-run")["impact"]
+    assert (impact["tokens"], impact["clients"]) == (3, ["bank", "gateway", "ministry"])
 
 
 def test_a_revocation_takes_the_key_back_and_records_how_long_it_took(keyed):

@@ -8,7 +8,7 @@ from authz_server.audit.events import TokenOfTaintedKey
 from authz_server.audit.notifier import AuditUnavailable
 from authz_server.tokens.tainted_keys import TaintedKeyWatch
 
-CLAIMS = SimpleNamespace(client_id="ministry", jti="a-jti")
+CLAIMS = SimpleNamespace(client_id="ministry", jti="a-jti", exchanged_from=())
 TAINTED = SimpleNamespace(is_tainted=lambda kid: kid.startswith("tainted"))
 
 
@@ -35,6 +35,15 @@ def test_each_key_is_told_of_once_a_minute(watch, told, seconds):
     kids = [event.kid for event in told]
     assert kids == ["tainted-1", "tainted-2"] * 3
     assert told[0] == TokenOfTaintedKey(client_id="ministry", jti="a-jti", kid="tainted-1")
+
+
+def test_a_token_of_a_tainted_key_that_was_exchanged_is_told_of(watch, told):
+    origins = [
+        SimpleNamespace(client_id="payer", jti=f"of-{kid}", kid=kid) for kid in ("tainted-1", "")
+    ]
+    claims = SimpleNamespace(client_id="gateway", jti="a-jti", exchanged_from=tuple(origins))
+    watch.check("sound", claims)
+    assert told == [TokenOfTaintedKey(client_id="payer", jti="of-tainted-1", kid="tainted-1")]
 
 
 def test_a_record_that_cannot_be_made_stops_no_introspection(caplog):
