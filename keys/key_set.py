@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from keys.errors import KeysError, TokenRefusedError
+from keys.errors import KeysError, StoreUnavailable, TokenRefusedError
 from keys.jose.algorithms import get_algorithm
 from keys.jose.compact import encode_header
 from keys.jose.jwk import jwks_document, load_public_key, thumbprint
@@ -154,6 +154,36 @@ def read_ring(snapshot: RingSnapshot) -> RingKeys:
         candidates=candidates,
         begins_at=find_beginning(snapshot.keys),
     )
+
+
+def find_dummy_verification(known: KeySet, ring: str) -> DummyVerification | None:
+    """Return a dummy for a key of ``ring``, else of another ring; None if there is no key."""
+    preferred = known.rings.get(ring)
+    keys = preferred.keys if preferred and preferred.keys else tuple(known.by_kid.values())
+    return make_dummy_verification(keys[0]) if keys else None
+
+
+def read_rings(
+    snapshots: Iterable[RingSnapshot], held: Mapping[str, RingKeys], loaded_at: datetime
+) -> KeySet:
+    """Return the key set of ``snapshots``; rings that are ``held`` unchanged are not read again.
+
+    Raises:
+        StoreUnavailable: a ring was read before its held state: an outdated read would restore a
+            key that has been revoked since.
+    """
+    rings = []
+    for snapshot in snapshots:
+        known = held.get(snapshot.name)
+        if known is None or known.snapshot != snapshot:
+            if known is not None and snapshot.epoch < known.snapshot.epoch:
+                raise StoreUnavailable(
+                    f"the ring {snapshot.name!r} was read at epoch {snapshot.epoch}, "
+                    f"after epoch {known.snapshot.epoch} had been seen"
+                )
+            known = read_ring(snapshot)
+        rings.append(known)
+    return index_rings(rings, loaded_at)
 
 
 def index_rings(rings: Iterable[RingKeys], loaded_at: datetime | None) -> KeySet:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import NamedTuple
@@ -30,10 +31,10 @@ from keys.key_set import (
     PublishedKey,
     RingKeys,
     VerifiedToken,
+    find_dummy_verification,
     index_rings,
     kids_in,
-    make_dummy_verification,
-    read_ring,
+    read_rings,
 )
 from keys.lifecycle.judgement import Judgement, Standing, judge_ring
 from keys.lifecycle.rules import MAXIMUM_SUCCESSIONS
@@ -117,7 +118,8 @@ class KeyRings:
             if if_due and (self._is_fresh(now) or now < (self._retry_at or now)):
                 return
             try:
-                known = self._read(now)
+                held = self._key_set.rings
+                known = read_rings(self._store.load_rings(now), held, now)
                 self._node_clock.measure()
             except StoreUnavailable as error:
                 if str(error) != self._failure:
@@ -127,29 +129,13 @@ class KeyRings:
                 self._retry_at = self._clock() + pause
                 return
             self._retry_at, self._failure = None, ""
-            self._dummy = self._make_dummy(known)
+            self._dummy = find_dummy_verification(known, self._default_ring)
             self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
             self._ended = kids_in(known, frozenset({KeyState.REMOVED, KeyState.REVOKED}))
             self._ever_known = kids_in(known, frozenset(KeyState))
             self._key_set = known
         if self._backends:
             self._signer.prove_candidates(known)
-
-    def _read(self, now: datetime) -> KeySet:
-        held = self._key_set.rings
-        rings = []
-        for snapshot in self._store.load_rings(now):
-            known = held.get(snapshot.name)
-            if known is None or known.snapshot != snapshot:
-                _require_newer(snapshot, known)
-                known = read_ring(snapshot)
-            rings.append(known)
-        return index_rings(rings, now)
-
-    def _make_dummy(self, known: KeySet) -> DummyVerification | None:
-        preferred = known.rings.get(self._default_ring)
-        keys = preferred.keys if preferred and preferred.keys else tuple(known.by_kid.values())
-        return make_dummy_verification(keys[0]) if keys else None
 
     def _fresh(self, now: datetime) -> KeySet:
         retry_after = self._timing.refresh_interval_seconds
@@ -367,6 +353,21 @@ class KeyRings:
         problem = self._signer.find_problem(found, key)
         return f"keys: {problem}" if problem else ""
 
+    def find_failures(self, besides: str) -> list[str]:
+        """Return why other rings than ``besides`` cannot sign, as far as this process has failed.
+
+        Each entry begins with ``keys:RING``. Only keys that failed last are tried again.
+        """
+        known, now = self._key_set, self._clock()
+        found = []
+        for name in known.rings.keys() - {besides}:
+            with suppress(NoActiveKeyError):
+                signing, key = self._find_signer(known, name, now)
+                # A ring that has moved is reported under the name of its successor.
+                problem = self._signer.find_failure(signing, key) if key.ring == name else ""
+                found += [f"keys:{name} {problem}"] if problem else []
+        return sorted(found)
+
     def has_active_key(self, ring: str) -> bool:
         """Return whether ``ring``, or the ring that succeeds it, has an active key."""
         try:
@@ -393,12 +394,3 @@ class KeyRings:
     def ring_names(self) -> tuple[str, ...]:
         """Return the names of all rings, sorted."""
         return tuple(self._key_set.rings)
-
-
-def _require_newer(snapshot: RingSnapshot, known: RingKeys | None) -> None:
-    # An outdated read would restore a key that has been revoked since.
-    if known is not None and snapshot.epoch < known.snapshot.epoch:
-        raise StoreUnavailable(
-            f"the ring {snapshot.name!r} was read at epoch {snapshot.epoch}, "
-            f"after epoch {known.snapshot.epoch} had been seen"
-        )

@@ -18,7 +18,7 @@ from keys.errors import (
     TokenRefusedError,
     VersionUnusable,
 )
-from keys.events import Notify, SignatureDiscarded, Signed
+from keys.events import BackendAnswered, Notify, SignatureDiscarded, Signed
 from keys.jose.jwk import thumbprint
 from keys.key_set import KeySet, PublishedKey, RingKeys
 
@@ -80,6 +80,7 @@ class CheckedSigner:
         self._proven: frozenset[PublishedKey] = frozenset()
         self._outcomes: dict[str, _Outcome] = {}
         self._forgotten_at: dict[str, float] = {}
+        self._logged: dict[str, set[str]] = {}
 
     # ------------------------------------------------------------------------------- signing
 
@@ -91,7 +92,7 @@ class CheckedSigner:
         """
         backend = self._get_backend(ring)
         if not backend.caps.in_process:
-            return self._sign_remotely(backend, key, signing_input)
+            return self._sign_remotely(ring, backend, key, signing_input)
         if key not in self._proven:
             self._prove(backend, key)
         return backend.sign(key.ring, key.ref, key.alg, (signing_input,))[0]
@@ -103,8 +104,9 @@ class CheckedSigner:
     def prove_candidates(self, known: KeySet) -> None:
         """Load and check the private keys of this process before their first use."""
         self._proven &= frozenset(known.by_kid.values())
-        for kid in self._outcomes.keys() - known.by_kid.keys():
+        for kid in (self._outcomes.keys() | self._logged.keys()) - known.by_kid.keys():
             self._outcomes.pop(kid, None)
+            self._logged.pop(kid, None)
         for ring in known.rings.values():
             for _, key in ring.candidates:
                 try:
@@ -112,7 +114,14 @@ class CheckedSigner:
                     if backend.caps.in_process and key not in self._proven:
                         self._prove(backend, key)
                 except BackendError as error:
-                    logger.error("key %s cannot sign: %s", key.kid, error)  # noqa: TRY400 - the message has it
+                    self._log_failure(key, str(error))
+
+    def _log_failure(self, key: PublishedKey, reason: str) -> None:
+        """Log why a key cannot sign, once for each reason until it has signed."""
+        logged = self._logged.setdefault(key.kid, set())
+        if reason not in logged:
+            logged.add(reason)
+            logger.error("key %s cannot sign: %s", key.kid, reason)
 
     def _get_backend(self, ring: RingKeys) -> KeyBackend:
         try:
@@ -120,8 +129,10 @@ class CheckedSigner:
         except KeyError:
             raise BackendBroken(f"the backend of ring {ring.snapshot.name!r} is not open") from None
 
-    def _sign_remotely(self, backend: KeyBackend, key: PublishedKey, signing_input: bytes) -> bytes:
-        started, result = time.perf_counter(), "broken"
+    def _sign_remotely(
+        self, ring: RingKeys, backend: KeyBackend, key: PublishedKey, signing_input: bytes
+    ) -> bytes:
+        started, result, last = time.perf_counter(), "broken", self._outcomes.get(key.kid)
         try:
             signature = self._sign_and_check(backend, key, signing_input)
             result = "ok"
@@ -130,12 +141,16 @@ class CheckedSigner:
             raise
         finally:
             self._notify(Signed(backend.scheme, key.alg, result, time.perf_counter() - started))
+        if last is not None and last.problem:
+            # Otherwise the backend counts as down until the next view of the ring.
+            self._notify(BackendAnswered(ring.snapshot.backend_uri))
         return signature
 
     def _prove(self, backend: KeyBackend, key: PublishedKey) -> None:
         # Once per key, which also loads it; checking each signature would triple its cost.
         self._sign_and_check(backend, key, PROOF_INPUT)
         self._proven |= {key}
+        self._logged.pop(key.kid, None)
 
     def _sign_and_check(self, backend: KeyBackend, key: PublishedKey, data: bytes) -> bytes:
         try:
@@ -192,17 +207,22 @@ class CheckedSigner:
                 problem = _check_state(backend, key)
                 self._store_outcome(key, problem, is_logged=True, signed=False)
                 return problem
-            self._sign_proof(backend, key)
+            self._sign_proof(ring, backend, key)
         except BackendError as error:
             self._store_outcome(key, str(error) or type(error).__name__)
             return str(error)
         return ""
 
-    def _sign_proof(self, backend: KeyBackend, key: PublishedKey) -> None:
+    def find_failure(self, ring: RingKeys, key: PublishedKey) -> str:
+        """Return why ``key`` cannot sign, if it failed last and still does; else empty."""
+        last = self._outcomes.get(key.kid)
+        return self.find_problem(ring, key) if last is not None and last.problem else ""
+
+    def _sign_proof(self, ring: RingKeys, backend: KeyBackend, key: PublishedKey) -> None:
         if backend.caps.in_process:
             self._prove(backend, key)
             return
-        signature = self._sign_remotely(backend, key, PROOF_INPUT)
+        signature = self._sign_remotely(ring, backend, key, PROOF_INPUT)
         if isinstance(signature, TracedSignature):
             self._on_proof(key.kid, signature.request_id)
 

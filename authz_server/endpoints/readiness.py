@@ -66,16 +66,22 @@ class KeyReadiness:
         """Return the rings that cannot sign at present, each as ``keys:RING`` and the reason.
 
         Args:
-            of_workers: what the workers reported, which follows. Their own experience of the rings
-                is left out if the state of the rings, which is more exact, is returned.
+            of_workers: what the workers reported, which follows. Their own experience of the
+                default ring is left out if a ring has no key that may sign, which explains it.
         """
-        known = self._known()
-        found = []
+        known, reported = self._known(), tuple(of_workers)
+        without_key, silent = [], []
         for ring, backend in self._backends.items():
             # A first key that is published but not yet active is part of a healthy rotation.
             judgement = self._key_rings.judge(ring)
             if judgement.lacks_signer:
-                found.append(f"keys:{ring} {judgement.detail}")
-            elif backend in known.down:
-                found.append(f"keys:{ring} its backend does not answer")
-        return found + [each for each in of_workers if not (found and each.startswith("keys:"))]
+                without_key.append(f"keys:{ring} {judgement.detail}")
+            elif backend in known.down and not _is_told(ring, reported):
+                silent.append(f"keys:{ring} its backend does not answer")
+        told = [each for each in reported if not (without_key and each.startswith("keys: "))]
+        return without_key + silent + told
+
+
+def _is_told(ring: str, reported: Iterable[str]) -> bool:
+    """Return whether a worker has reported why ``ring`` cannot sign."""
+    return any(each.startswith(f"keys:{ring} ") for each in reported)

@@ -16,8 +16,9 @@ from authz_server.waiting import Lane
 
 #: Time limit of all checks together; without a report for 5 s, a worker does not answer.
 CHECK_SECONDS = 3.0
-#: One for each check on the lane: of audit records, of the database's room and of shared counts.
-CHECK_THREADS = 3
+#: One for each check on the lane: of the rings besides the default one, of audit records, of the
+#: database's room and of shared counts.
+CHECK_THREADS = 4
 _NO_ANSWER = f"no answer within {CHECK_SECONDS:.0f} s"
 
 
@@ -46,8 +47,8 @@ class SelfCheck:
     """Checks whether this worker can issue a token with its default ring.
 
     If a remote backend does not answer, the worker still verifies, publishes and revokes, and
-    every other worker depends on the same backend. It is reported as degraded. So is a database
-    without room for a change, which all nodes share.
+    every other worker depends on the same backend. It is reported as degraded. So is another ring
+    that cannot sign, and a database without room for a change, which all nodes share.
 
     Args:
         services: the parts of the application.
@@ -61,6 +62,8 @@ class SelfCheck:
         self._is_remote = not backend.caps.in_process
         why_not_ready: Callable[[], str] = partial(services.key_rings.why_not_ready, ring)
         self._keys = _Probe(lanes, Lane.SIGNING, why_not_ready)
+        find_failures: Callable[[], list[str]] = partial(services.key_rings.find_failures, ring)
+        self._other_rings = _Probe(lanes, Lane.CHECKS, find_failures)
         self._audit = _Probe(lanes, Lane.CHECKS, services.sink.try_again)
         room, counters = services.database.room, services.shared_counters
         self._room = _Probe(lanes, Lane.CHECKS, room.find_problem) if room else None
@@ -69,14 +72,15 @@ class SelfCheck:
     async def check(self) -> Report:
         """Return the report, within :data:`CHECK_SECONDS`: the checks wait side by side."""
         stale = self._services.feed.find_problem()
-        keys, audit, room, counters = await asyncio.gather(
+        keys, others, audit, room, counters = await asyncio.gather(
             self._check_keys(),
+            self._check_other_rings(),
             self._find_audit_problem(),
             self._find_room_problem(),
             self._find_counters_problem(),
         )
         failed = [f"database: {stale}" if stale else "", audit]
-        degraded = [room, counters]
+        degraded = [*others, room, counters]
         if self._is_remote and keys.startswith("keys:"):
             degraded.insert(0, keys)
         else:
@@ -91,6 +95,16 @@ class SelfCheck:
         except Exception as fault:  # noqa: BLE001 - any exception prevents signing
             return f"keys: {_describe(fault)}"
         return found
+
+    async def _check_other_rings(self) -> list[str]:
+        """Return the other rings that cannot sign; this worker still issues by the default ring."""
+        try:
+            failures: list[str] = await self._other_rings.ask()
+        except TimeoutError:
+            return [f"keys: other rings: {_NO_ANSWER}"]
+        except Exception as fault:  # noqa: BLE001 - it is reported, and the next report comes
+            return [f"keys: other rings: {_describe(fault)}"]
+        return failures
 
     async def _find_audit_problem(self) -> str:
         """Try to write audit records again: without a record no token is issued."""

@@ -1,10 +1,13 @@
 """The reason why this process could not sign now: proved cheaply, never assumed."""
 
+from dataclasses import replace
+
 import pytest
 
 from keys.backend import TracedSignature
 from keys.backends.local.sql import LocalBackend
 from keys.errors import BackendDenied, BackendUnavailable, StoreUnavailable
+from keys.events import BackendAnswered
 from keys.key_set import read_ring
 from keys.lifecycle.orders import Revoke, Taint
 from keys.memory import MemoryEncryptedKeyStorage
@@ -270,3 +273,61 @@ def test_a_key_that_left_the_rings_is_forgotten(asked):
     rings.refresh()
     asked.signer.prove_candidates(rings._key_set)  # noqa: SLF001
     assert not asked.signer._outcomes  # noqa: SLF001
+
+
+class TwoRings:
+    """A process with a default ring and another one, whose keys a test can spoil."""
+
+    def __init__(self, *, in_process: bool = True) -> None:
+        self.world = RingFixture(make_backend=Counting)
+        self.backend = self.world.backend
+        self.backend.caps = replace(self.backend.caps, in_process=in_process)
+        self.backend.denies = True
+        self.rings = open_rings(self.world)
+
+    def find(self) -> list[str]:
+        return self.rings.find_failures("default")
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """What was found is asked again without a pause."""
+    monkeypatch.setattr("keys.signer.PROOF_INTERVAL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_another_ring_that_cannot_sign_is_named_with_its_reason(caplog):
+    """Its clients get no token, which the default ring does not show."""
+    two = TwoRings()
+    assert two.find() == ["keys:ring its policy does not permit this"]
+    assert two.rings.find_failures("ring") == [], "the default ring is asked otherwise"
+    for _ in range(3):
+        two.rings.refresh()
+    assert caplog.text.count("cannot sign: its policy does not permit this") == 1
+    two.backend.denies = False
+    assert two.find() == []
+    two.backend.denies = True
+    assert two.find() == [], "what has signed is not tried again"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_remote_ring_is_asked_only_after_a_request_has_failed():
+    """A monitor costs its backend nothing."""
+    two = TwoRings(in_process=False)
+    assert two.find() == []
+    with pytest.raises(BackendDenied):
+        two.rings.sign("ring", b"{}", typ="at+jwt", lifetime_seconds=60)
+    assert two.find() == ["keys:ring its policy does not permit this"]
+    two.backend.denies = False
+    assert two.find() == []
+    assert two.world.received.of(BackendAnswered) == [(two.world.definition.backend_uri,)]
+    signatures = two.backend.signatures
+    assert two.find() == []
+    assert two.backend.signatures == signatures
+
+
+def test_a_ring_without_a_signer_is_left_to_its_judgement(world):
+    for version in (1, 2):
+        world.apply(Revoke(world.key(version).kid, "leaked"))
+        world.backend.away = True
+    assert open_rings(world).find_failures("default") == []

@@ -108,6 +108,29 @@ def test_the_reason_of_a_database_is_the_sentence_of_its_driver():
     assert answer.json["reasons"] == {"database": "connection failed: Connection refused"}
 
 
+def test_the_reason_that_a_worker_knows_is_told_instead_of_a_silence():
+    down = keys(["one", "two"], down=[TRANSIT], viewed_rings=["one"])
+    sealed = "keys:one https://v1 is sealed"
+    assert down.degradations([sealed]) == [sealed]
+    silent = "keys:one its backend does not answer"
+    # Of the default ring workers tell the reason without its name.
+    assert down.degradations(["keys: https://v1 is sealed"]) == [
+        silent,
+        "keys: https://v1 is sealed",
+    ]
+    assert down.degradations(["keys:ones is another ring"])[0] == silent
+
+
+def test_a_ring_without_a_key_explains_what_workers_tell_of_the_default_ring():
+    without = keys(["two"])
+    told = [
+        "keys: the ring 'one' has no key that may sign now",
+        "keys:two it is soft-deleted",
+        "x: y",
+    ]
+    assert without.degradations(told) == ["keys:one no key may sign", *told[1:]]
+
+
 def test_a_ring_that_waits_for_its_first_key_is_in_order():
     """The day of a healthy move."""
     rings = Rings("one", waiting=("two",))

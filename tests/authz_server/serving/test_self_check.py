@@ -21,12 +21,12 @@ def nothing() -> str:
 
 
 @asynccontextmanager
-async def checking(*, keys=nothing, audit=nothing, room=nothing, counters=nothing):
+async def checking(*, keys=nothing, others=list, audit=nothing, room=nothing, counters=nothing):
     """Yield the check of a worker whose parts are these functions, and its lanes."""
     services = SimpleNamespace(
         settings=SimpleNamespace(keys=SimpleNamespace(rings={RING: SimpleNamespace(backend="b")})),
         key_backends={"b": SimpleNamespace(caps=SimpleNamespace(in_process=False))},
-        key_rings=SimpleNamespace(why_not_ready=lambda _: keys()),
+        key_rings=SimpleNamespace(why_not_ready=lambda _: keys(), find_failures=lambda _: others()),
         feed=SimpleNamespace(find_problem=lambda: ""),
         sink=SimpleNamespace(has_failed=True, try_again=audit),
         database=SimpleNamespace(room=SimpleNamespace(has_failed=True, find_problem=room)),
@@ -38,7 +38,7 @@ async def checking(*, keys=nothing, audit=nothing, room=nothing, counters=nothin
 
 def test_faults_at_once_take_the_time_of_one():
     # Each waits for all the others.
-    waits = threading.Barrier(4).wait
+    waits = threading.Barrier(5).wait
 
     def wait_for_the_others() -> str:
         waits(timeout=60)
@@ -46,7 +46,7 @@ def test_faults_at_once_take_the_time_of_one():
 
     async def act() -> Report:
         every = dict.fromkeys(("keys", "audit", "room", "counters"), wait_for_the_others)
-        async with checking(**every) as (check, _):
+        async with checking(others=lambda: list(wait_for_the_others()), **every) as (check, _):
             return await check.check()
 
     assert asyncio.run(act()) == Report()
@@ -59,14 +59,35 @@ def test_a_check_that_fails_is_reported_as_a_failure():
         raise MemoryError("no more")
 
     async def act() -> list[Report]:
-        every = dict.fromkeys(("keys", "audit", "room", "counters"), fail)
+        every = dict.fromkeys(("keys", "others", "audit", "room", "counters"), fail)
         async with checking(**every) as (check, _):
             return [await check.check() for _ in range(2)]
 
     first, second = asyncio.run(act())
     assert first == second
     names = [each.partition(":")[0] for each in (*first.failed, *first.degraded)]
-    assert names == ["audit", "keys", "database", "shared_counts"], first
+    assert names == ["audit", "keys", "keys", "database", "shared_counts"], first
+
+
+def test_other_rings_that_hang_or_fail_leave_the_worker_able_to_serve(monkeypatch):
+    """It issues by the default ring."""
+    monkeypatch.setattr(self_check, "CHECK_SECONDS", 0.5)
+    released = threading.Event()
+
+    def hang() -> list[str]:
+        released.wait(60)
+        return ["keys:files its key is soft-deleted"]
+
+    async def act() -> None:
+        async with checking(others=hang) as (check, _):
+            report = await check.check()
+            assert report == Report(degraded=("keys: other rings: no answer within 3 s",))
+            released.set()
+            while report.degraded != ("keys:files its key is soft-deleted",):
+                report = await check.check()
+            assert report.failed == ()
+
+    asyncio.run(act())
 
 
 def test_a_check_that_hangs_is_reported_at_once_until_it_returns(monkeypatch):
