@@ -385,8 +385,7 @@ class ServerServices(Services):
 
     @cached_property
     def _event_contents(self) -> EventContents:
-        find_ring = make_ring_finder(self.directory, self.settings.keys.default_ring)
-        return EventContents(self.settings.issuer, self.directory, self.catalogue, find_ring)
+        return EventContents(self.settings.issuer, self.directory, self.catalogue)
 
 
 def _corrected(clock: Clock, key_rings: KeyRings) -> Clock:

@@ -150,7 +150,7 @@ class Services(RegistrationServices):
             catalogue=self.catalogue,
             details=self.detail_rules,
             stops=self.stops,
-            is_key_ended=lambda kid: self.key_rings.has_ended(kid),
+            is_key_ended=self.key_rings.has_ended,
             now=lambda: self.clock().timestamp() + self.verifier.clock_correction_seconds,
             clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
         )

@@ -113,7 +113,7 @@ def test_each_change_is_an_event(protocol: Protocol, pushed: EventSink):
             actor=ACTOR,
             action="key.revoked",
             subject="kid-1",
-            ring="es256",
+            ring="another",
             kid="kid-1",
             reason="leaked",
             event_hash="x",

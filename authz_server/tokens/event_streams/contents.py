@@ -1,7 +1,7 @@
 """Security events by what the audit records of changes state (RFC 8417)."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,20 +72,12 @@ class EventContents:
         issuer: the identifier of this server.
         directory: clients and resource servers.
         catalogue: scopes.
-        find_ring: returns the key ring of a resource server.
     """
 
-    def __init__(
-        self,
-        issuer: str,
-        directory: ClientCache,
-        catalogue: ScopeCatalogue,
-        find_ring: Callable[[str], str],
-    ) -> None:
+    def __init__(self, issuer: str, directory: ClientCache, catalogue: ScopeCatalogue) -> None:
         self._issuer = issuer
         self._directory = directory
         self._catalogue = catalogue
-        self._find_ring = find_ring
 
     def find(self, session: Session, record: AuditRecord, server_id: str) -> SecurityEvent | None:
         """Return the event of a record for a resource server; None: it does not concern it."""
@@ -158,7 +150,9 @@ class EventContents:
 
     def _concerns(self, session: Session, record: AuditRecord, server_id: str) -> bool:
         if record.action == "key.revoked":
-            return record.detail.get("ring") == self._find_ring(server_id)
+            # Of any ring: a token may be older than its resource server's ring, or be exchanged
+            # from a token that a key of another ring signed.
+            return True
         if record.action == "token.revoked":
             kind, name = "client", str(record.detail.get("client_id", ""))
         elif record.action in _OF_CLIENTS:
