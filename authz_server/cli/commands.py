@@ -51,17 +51,28 @@ class Command(click.Command):
         self.here = here
         self.params.extend(shared_options(with_environment=False, is_remote=remote))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; one that is missing is asked for only where the command works."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter:
+            self._require_place(ctx.ensure_object(Invocation))
+            raise
+
+    def _require_place(self, invocation: Invocation) -> None:
+        if invocation.server and not self.remote:
+            raise click.UsageError(
+                f"This command works on the server's machine alone, because {self.here}:"
+                f" run it there, without --server and {SERVER_VARIABLE}."
+            )
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; with ``--server``, at that server or not at all."""
         invocation = ctx.ensure_object(Invocation)
         if not invocation.server:
             invocation.require_no_access()
             return super().invoke(ctx)
-        if not self.remote:
-            raise click.UsageError(
-                f"This command works on the server's machine alone, because {self.here}:"
-                f" run it there, without --server and {SERVER_VARIABLE}."
-            )
+        self._require_place(invocation)
         if invocation.names_actor:
             raise click.UsageError("--actor: with --server, records name the caller of the API.")
         from authz_server.cli.remote.waiting import WaitsForApproval  # noqa: PLC0415

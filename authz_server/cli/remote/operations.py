@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from authz_server.cli.remote.api import AdminApi
+from authz_server.cli.remote.api import PREFIX, AdminApi
 from authz_server.cli.remote.connection import Connection, RemoteError, Trust
 from authz_server.cli.remote.credentials import Credentials, GivenToken
 from authz_server.cli.remote.table import find_remote
@@ -70,7 +70,9 @@ def open_remote_operations(server: str, access: Mapping[str, Any]) -> RemoteOper
     )
     if trust.key_file is not None and trust.certificate_file is None:
         raise click.UsageError("--certificate-key-file belongs to --certificate-file.")
-    connection = Connection(server, "--server", trust)
+    # That of the API, as it is printed, names the listener too.
+    listener = server.rstrip("/").removesuffix(PREFIX)
+    connection = Connection(listener, "--server", trust)
     return RemoteOperations(AdminApi(connection, _credentials(access, trust)))
 
 

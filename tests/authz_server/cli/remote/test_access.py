@@ -170,6 +170,13 @@ def test_a_token_that_does_not_count_is_refused(site):
         require_refusal(site.remote("client", "list", token=token), text)
 
 
+def test_the_address_of_the_api_names_the_server_too(site):
+    """As `admin init` and the documents print it."""
+    for path in ("/", "/admin/v1", "/admin/v1/"):
+        listed = site.remote("scope", "list", "--json", url=f"{site.url}{path}")
+        assert listed.exit_code == 0, listed.output
+
+
 def test_a_server_that_cannot_be_used_is_named(site, tmp_path):
     """No token goes to another host, or where others can read it."""
     port = reserve_port()
@@ -241,6 +248,9 @@ def test_other_commands_and_options_refuse_the_server(site, tmp_path):
         ("resource-server", "show", "mapper", "--snippet", "nginx"),
     ):
         require_refusal(site.remote(*words), "machine alone", 2)
+    # What it lacks is of no interest there.
+    require_refusal(site.remote("keys", "audit", "reconcile"), "machine alone", 2)
+    require_refusal(site.remote("db", "backup"), "machine alone", 2)
     require_refusal(site.remote("keys", "rotate", "--yes"), "Name the RING: es256, local", 2)
     require_refusal(site.remote("policy-of-a-plugin"), "No such command", 2)
     require_refusal(site.remote("--server", "", "client", "list"), "--server", 2)
