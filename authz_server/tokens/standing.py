@@ -34,8 +34,7 @@ class Standing(NamedTuple):
 
 #: Returns the standing of tokens that were not exchanged: by client, key and spellings of scopes.
 FindStanding = Callable[[str, str, Sequence[str]], Standing]
-#: That of tokens that never stand again.
-ENDED = Standing(math.inf, (), is_whole=False)
+_ENDED = Standing(math.inf, (), is_whole=False)
 
 
 class TokenStanding:
@@ -149,12 +148,10 @@ class TokenStanding:
         ended_until, granted, is_whole = found
         first_id = None
         for origin in origins:
-            if self.is_key_ended(origin.kid):
-                return ENDED
             # An actor token need not have the scopes.
             earlier = find(origin.client_id, origin.kid, () if origin.acts else spellings)
             if read_instant(origin.jti, origin.iat) <= earlier.ended_until:
-                return ENDED
+                return _ENDED
             if not origin.acts:
                 first_id = first_id or origin.client_id
                 granted = [each for each in granted if each in earlier.granted]
@@ -175,8 +172,9 @@ class TokenStanding:
             spellings: their scopes.
         """
         client = self._directory.find(client_id)
-        if client is None:
-            return ENDED
+        # The key may have been revoked since the signature was verified, or be an origin's.
+        if client is None or self.is_key_ended(kid):
+            return _ENDED
         # A new client may have the id of a deleted one; the old client's tokens stay invalid.
         begun = round(client.created_at * 1_000_000) - self._clock_skew_microseconds
         cut_off = self._revocations.latest_cut_off(client_id, kid, spellings)

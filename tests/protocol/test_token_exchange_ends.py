@@ -173,7 +173,6 @@ def test_a_token_ends_with_a_revoked_key_that_signed_one_it_came_from(
     tokens = (stolen, good, new)
     assert [protocol.is_active(each) for each in tokens] == [True, True, True]
     rotator_of(services).apply(Revoke(kid, "seen outside"), actor=ACTOR)
-    services.feed.poll()
     assert [protocol.is_active(each) for each in tokens] == [False, True, False]
     require_refusal(exchange(protocol, gateway, new), 400, "invalid_request")
     assert explain_token(services, new, mapper.id).cause == "origin_revoked"

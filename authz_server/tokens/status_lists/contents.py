@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.tokens.claims import Origin
 from authz_server.tokens.models import RevokedToken
-from authz_server.tokens.standing import ENDED, Standing, TokenStanding
+from authz_server.tokens.standing import Standing, TokenStanding
 from authz_server.tokens.status_lists.entries import INVALID, LIST_SIZE, STATUS_BITS, SUSPENDED
 from authz_server.tokens.status_lists.models import StatusBlock, StatusRevocation
 
@@ -44,7 +44,7 @@ def fill_statuses(
     def find(client_id: str, kid: str, spellings: Sequence[str]) -> Standing:
         facts = client_id, kid, spellings
         if facts not in known:
-            known[facts] = ENDED if standing.is_key_ended(kid) else standing.find(*facts)
+            known[facts] = standing.find(*facts)
         return known[facts]
 
     rows = session.execute(
