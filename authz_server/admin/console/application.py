@@ -148,7 +148,9 @@ class Console:
         if limit := LARGER_FORMS.get(request.path):
             limit = max(limit, self._settings.server.maximum_body_bytes)
             request.max_content_length = request.max_form_memory_size = limit
-        arguments, form = request.args.to_dict(), request.form.to_dict()
+        # What is pasted into a search or a form often ends in a space.
+        arguments = {name: value.strip() for name, value in request.args.items()}
+        form = request.form.to_dict()
         if not isinstance(screen, str):
             screen = screen(form if request.method == "POST" else arguments)
         return View(

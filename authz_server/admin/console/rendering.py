@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def environment() -> Environment:
         "own": own,
         "shorten": shorten,
         "moment": moment,
+        "period": lambda value: duration(msgspec.convert(value, timedelta).total_seconds()),
         "link": link,
         "highest_risk": highest_risk,
         "duration": duration,

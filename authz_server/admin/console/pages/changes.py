@@ -14,14 +14,19 @@ WAITING = ("pending", "unconfirmed")
 def show_list(view: View) -> Response:
     """Show the changes that wait, or all of them."""
     shows_all = view.arguments.get("all") == "1"
-    cursor = view.arguments.get("cursor")
-    if shows_all:
-        page = view.desk.get("/changes", cursor=cursor, limit=_PAGE)
-        found, following = page["items"], page["next"]
-    else:
-        pages = [view.desk.get("/changes", state=state, limit=_PAGE) for state in WAITING]
-        found, following = [each for page in pages for each in page["items"]], None
-    return view.page("changes.html", changes=found, following=following, shows_all=shows_all)
+    chosen = view.arguments.get("state", "")
+    states = ("",) if shows_all else (chosen,) if chosen in WAITING else WAITING
+    cursor = view.arguments.get("cursor") if len(states) == 1 else None
+    pages = {
+        state: view.desk.get("/changes", state=state, cursor=cursor, limit=_PAGE)
+        for state in states
+    }
+    return view.page(
+        "changes.html",
+        changes=[each for page in pages.values() for each in page["items"]],
+        following={state: page["next"] for state, page in pages.items() if page["next"]},
+        shows_all=shows_all,
+    )
 
 
 def show(view: View) -> Response:

@@ -6,13 +6,15 @@ from typing import Any
 
 from flask import Response
 
-from authz_server.admin.console.desk import path_of
+from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.views import View
 
 _PAGE = 40
 _RECORDS = 20
 _SHOWN_SCOPES = 60
 _TOKEN_AGE = timedelta(days=1)
+#: The refusals of what was entered as a filter, which is shown to be corrected.
+_OF_FILTERS = frozenset({400, 404, 422})
 #: The filters of the list, by the name of their parameter.
 FILTERS = (
     "q",
@@ -28,15 +30,26 @@ FILTERS = (
 def show_list(view: View) -> Response:
     """Show a page of the clients that match the search."""
     filters = {name: view.arguments.get(name, "") for name in FILTERS}
-    page = view.desk.get("/clients", **filters, cursor=view.arguments.get("cursor"), limit=_PAGE)
+    refusal: RefusedError | None = None
+    page: dict[str, Any] = {"items": [], "next": None}
+    try:
+        page = view.desk.get(
+            "/clients", **filters, cursor=view.arguments.get("cursor"), limit=_PAGE
+        )
+    except RefusedError as refused:
+        if refused.answer.status not in _OF_FILTERS:
+            raise
+        refusal = refused
     for client in page["items"]:
         add_facts(client)
     return view.page(
         "clients.html",
+        status=refusal.answer.status if refusal else 200,
         clients=page["items"],
         following=page["next"],
         filters=filters,
         risks=risks(view),
+        refusal=refusal,
     )
 
 

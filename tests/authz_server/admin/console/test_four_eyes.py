@@ -1,9 +1,11 @@
 """Acts that need a second person, in the console: the plan says so, another operator decides."""
 
+import html
 import re
 
 import pytest
 
+from authz_server.admin.console.pages import changes
 from support.admin_site import running_admin_site
 from support.console_site import CSRF, ConsoleSite
 from support.operators import add_operator
@@ -97,3 +99,35 @@ def test_an_emergency_waits_for_its_confirmation_on_the_first_screen(approving):
     assert before is not None
     assert after is not None
     assert int(before[1]) == int(after[1]) + 1
+
+
+def test_what_waits_is_shown_as_on_other_pages(approving):
+    """Its members have names, and its times and durations are not those of the interface."""
+    page = approving.page("/act/secret-rotate?id=ministry&description=third&unused_days=30")
+    assert approving.send_form(page).status_code == 200
+    shown = approving.page(f"/changes/change?id={_newest(approving)['id']}&lang=fr")
+    for words in ("Objet</", "Créé</", ">oui</bdi>", ">non</bdi>", "<dd>30 d</dd>"):
+        assert words in shown, words
+    assert not re.search(r"P30D|>[^<]*\d\d:\d\d:\d\d\.\d+Z", shown)
+
+
+def test_every_change_that_waits_is_reached(approving, monkeypatch):
+    """Page by page, of those that wait for an approval or for a confirmation."""
+    monkeypatch.setattr(changes, "_PAGE", 1)
+    for description in ("fourth", "fifth"):
+        page = approving.page(f"/act/secret-add?id=ministry&description={description}")
+        assert approving.send_form(page).status_code == 200
+    found, pages = set(), ["/changes"]
+    for address in pages:
+        text = approving.page(address)
+        found |= set(re.findall(r"/changes/change\?id=(\w+)", text))
+        pages += map(
+            html.unescape, re.findall(r'class="button" href="(/changes\?[^"]*cursor=[^"]+)"', text)
+        )
+    waiting = [
+        each["id"]
+        for state in changes.WAITING
+        for each in approving.site.get(f"/changes?state={state}").json["items"]
+    ]
+    assert len(waiting) > 1
+    assert set(waiting) <= found

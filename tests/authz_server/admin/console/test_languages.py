@@ -2,8 +2,9 @@
 
 import re
 import tomllib
+from inspect import signature
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -14,8 +15,14 @@ from authz_server.admin.console.views import SCREENS
 from authz_server.audit.events import EVENTS
 from authz_server.operations import explain, explain_token
 from authz_server.operations.approved_acts import OPERATIONS, ORDERS
+from authz_server.operations.client_views import ClientView, SecretView
 from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
 from authz_server.operations.keys import status
+from authz_server.operations.operators import OperatorView
+from authz_server.operations.programmes import ProgrammeView
+from authz_server.operations.registration_tokens import RegistrationTokenView
+from authz_server.operations.resource_servers import ResourceServerView
+from authz_server.operations.scopes import ScopeView
 from authz_server.settings.approvals import APPROVED_ACTS, ConfirmedAct
 from authz_server.tokens.revocations import CutOffKind
 from keys.lifecycle import calendar
@@ -81,6 +88,22 @@ def test_every_sentence_of_an_explanation_is_translated(language):
         assert sorted(re.findall("<.*?>", found.text)) == re.findall("<.*?>", text)
         assert (found.text == text) == (language == "en")
     assert texts.sentence("Something else.") == ("Something else.", "en")
+
+
+def test_every_member_of_a_plan_and_of_a_change_has_a_name():
+    """Those of what is stored, and the arguments of what waits for a second person."""
+    views = (ClientView, SecretView, ResourceServerView, ScopeView, OperatorView, ProgrammeView)
+    members = {name for view in (*views, RegistrationTokenView) for name in get_type_hints(view)}
+    for operation in (*OPERATIONS.values(), *ORDERS.values()):
+        members |= signature(operation).parameters.keys()
+    assert len(members) > 50
+    assert members <= {
+        key.removeprefix("member.") for key in texts_in("en").keys if key.startswith("member.")
+    } | {
+        # These are not stored with a change.
+        *("services", "actor", "acting_operator", "fields", "changes"),
+        *("prepared", "imported_secret", "require_roles"),
+    }
 
 
 @pytest.mark.parametrize("language", sorted(LANGUAGES.keys() - {"en"}))

@@ -185,6 +185,31 @@ def test_an_unknown_address_is_a_page_for_a_browser(console, method, path):
     assert answer.content_type == "application/problem+json"
 
 
+def test_a_filter_that_is_refused_stays_in_its_form(console):
+    """It is corrected where it was entered."""
+    for query in ("scope=mapper/lnik", "state=odd"):
+        answer = console.get(f"/clients?{query}&q=treasury")
+        assert answer.status_code in {400, 404}
+        assert 'role="alert"' in answer.text
+        assert 'value="treasury"' in answer.text
+
+
+@pytest.mark.parametrize(
+    "query", ["q=%20Treasury%20", "scope=mapper/link%09", "organisation=%20Ministry"]
+)
+def test_spaces_around_what_was_pasted_are_left_out(console, query):
+    """In every filter."""
+    assert "/clients/client?id=treasury" in console.page(f"/clients?{query}")
+
+
+def test_an_act_on_the_screen_of_keys_says_of_which_ring(console):
+    """Its words are the same for every ring; a screen reader may read them alone."""
+    links = re.findall(r'<a [^>]*href="/act/[^"]*ring=(\w+)[^"]*">(.*?)</a>', console.page("/keys"))
+    assert len(links) > 2
+    for ring, words in links:
+        assert f" {ring}" in words
+
+
 def test_the_screens_answer_their_questions(console):
     """Tokens and keys now; the last token of a client; who may call what."""
     now = console.page("/")
