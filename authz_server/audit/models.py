@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Index, String, Text, text
+from sqlalchemy import JSON, BigInteger, Column, Index, String, Table, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from authz_server.database.orm import Base, BigIntegerKey
@@ -34,6 +34,20 @@ class AuditRecord(Base):
     detail: Mapped[dict[str, Any]]
     # The block of the chain that lists it; None: it is not sealed yet.
     block: Mapped[int | None] = mapped_column(BigInteger)
+
+
+#: Names in the details of records, by which these are found: the scopes of changes of clients and
+#: programmes (kind ``scope``), the ring of a change of a key (``ring``), and the client of a
+#: revoked token (``client``). Triggers of the database keep it; nothing else writes it. It is
+#: joined to the records that a caller sees, and not read on its own.
+AUDIT_NAME = Table(
+    "audit_name",
+    Base.metadata,
+    Column("kind", String(20), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("record_id", BigIntegerKey, primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
 
 
 class AuditBlock(Base):

@@ -1,7 +1,7 @@
 """Statistics by which PostgreSQL plans its queries.
 
 Its autovacuum gathers them within minutes after many rows were written; until then it plans lists
-of clients as if there were few.
+as if there were few clients and records.
 """
 
 import logging
@@ -14,8 +14,16 @@ from authz_server.database.errors import describe_failure
 
 logger = logging.getLogger(__name__)
 
-#: The tables that lists of clients read.
-_TABLES = ("client", "client_grant", "client_text", "client_secret", "scope_use")
+#: The tables that lists of clients and of audit records read.
+_TABLES = (
+    "audit_name",
+    "audit_record",
+    "client",
+    "client_grant",
+    "client_text",
+    "client_secret",
+    "scope_use",
+)
 #: The number of changed entries from which statistics are gathered at once.
 MANY_CHANGES = 500
 #: The key of the information of a session by which many entries were changed.

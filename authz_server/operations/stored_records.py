@@ -1,30 +1,34 @@
 """List the stored audit records, newest first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, and_, cast, or_, select, true
+from sqlalchemy import ColumnElement, String, and_, cast, exists, or_, select, true
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
-from authz_server.audit.models import AuditRecord
+from authz_server.audit.models import AUDIT_NAME, AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.operations.audit.spellings import find_spellings
 from authz_server.operations.id_lists import OWN_CLIENTS, is_sqlite
 
-#: Changes whose details have scopes.
-_WITH_SCOPES = (
-    "client.created",
-    "client.updated",
-    "client.registered",
-    "scope.programme_defined",
-    "scope.programme_deleted",
-)
-#: Conditions, of which a record has one.
-_Alternatives = list[ColumnElement[bool]]
+
+class _Alternative(NamedTuple):
+    """A condition, of which a record has one.
+
+    Attributes:
+        condition: the condition; it joins the names in records, if it is on these.
+        record_id: the column by which its records are read in their order.
+    """
+
+    condition: ColumnElement[bool]
+    record_id: ColumnElement[Any] = AuditRecord.id.expression
+
+
+_Alternatives = Sequence[_Alternative]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +116,8 @@ def find_newest(
 ) -> list[AuditRecord]:
     """Return up to ``limit`` records that match, newest first.
 
-    On SQLite, alternatives are read apart, each in the order of an index and no further than the
-    page: with OR, it reads and sorts all records of each. PostgreSQL knows how frequent they are.
+    Alternatives are read apart, each in the order of an index and no further than the page: with
+    OR, a database reads and sorts all records of each, or seeks rare ones among all.
 
     Args:
         session: for reading.
@@ -121,18 +125,18 @@ def find_newest(
         before: the number below which the page begins; None: the first page.
         limit: the largest number of records.
     """
-    of_sqlite = is_sqlite(session)
-    # SQLite finds those of few clients by subject, unless an equality has another index.
-    by_subject = of_sqlite and session.info.get(OWN_CLIENTS) is not None
-    alternatives = _alternatives(filters, of_sqlite=of_sqlite, by_subject=by_subject)
-    if by_subject or not of_sqlite:
-        alternatives = [or_(*alternatives)]
+    # Those of few clients are found by subject: SQLite finds them unless an equality has another
+    # index.
+    by_subject = session.info.get(OWN_CLIENTS) is not None
+    alternatives = _alternatives(filters, of_sqlite=is_sqlite(session), by_subject=by_subject)
+    if by_subject:
+        alternatives = [_Alternative(or_(*(each.condition for each in alternatives)))]
     queries = [
         select(AuditRecord)
-        .where(condition, *([] if before is None else [AuditRecord.id < before]))
-        .order_by(AuditRecord.id.desc())
+        .where(condition, *([] if before is None else [record_id < before]))
+        .order_by(record_id.desc())
         .limit(limit)
-        for condition in alternatives
+        for condition, record_id in alternatives
     ]
     if len(queries) == 1:
         return read_records(session, queries[0])
@@ -149,32 +153,62 @@ def _alternatives(filters: RecordFilters, *, of_sqlite: bool, by_subject: bool) 
     Args:
         filters: the records to find, with the spellings of the scope.
         of_sqlite: whether the database is SQLite.
-        by_subject: whether the indexes of the actions and of the actors are not read.
+        by_subject: whether no index but that of the subjects is read.
     """
     action: ColumnElement[str] = AuditRecord.action.expression
     actor: ColumnElement[str] = AuditRecord.actor.expression
-    if by_subject:
+    names = _has_name if by_subject else _join_names
+    if by_subject and of_sqlite:
         action, actor = cast(action, String), cast(actor, String)
-    made: tuple[tuple[Any, Callable[[Any], _Alternatives]], ...] = (
-        (filters.actor, lambda wanted: [actor == wanted]),
-        (filters.action, lambda wanted: [_is_action(action, wanted)]),
-        (filters.subject, lambda subject: [AuditRecord.subject == subject]),
-        (filters.client, lambda client: _concerns_client(client, action)),
-        (filters.scope, lambda _: _concerns_scopes(filters.spellings, action)),
-        (filters.key, lambda key: [AuditRecord.subject.in_((key, f"key:{key}"))]),
-        (filters.ring, lambda ring: [AuditRecord.subject == ring, _has_text(f'"ring": "{ring}"')]),
-        (filters.jti, lambda jti: [_revokes_token(jti, of_sqlite=of_sqlite)]),
-        (filters.since, lambda since: [AuditRecord.at >= since]),
-        (filters.until, lambda until: [AuditRecord.at < until]),
+    made: tuple[tuple[Any, Callable[[Any], Iterable[_Alternative]]], ...] = (
+        (filters.actor, lambda wanted: [_Alternative(actor == wanted)]),
+        (filters.action, lambda wanted: [_Alternative(_is_action(action, wanted))]),
+        (filters.subject, lambda subject: [_of_subject(subject)]),
+        (
+            filters.client,
+            lambda client: [
+                _of_subject(client, f"client:{client}", f"resource-server:{client}"),
+                _Alternative(actor == client),
+                *names("client", client),
+            ],
+        ),
+        (filters.scope, lambda _: _concerns_scopes(filters.spellings, names)),
+        (filters.key, lambda key: [_of_subject(key, f"key:{key}")]),
+        (filters.ring, lambda ring: [_of_subject(ring), *names("ring", ring)]),
+        (filters.jti, lambda jti: [_Alternative(_revokes_token(jti, of_sqlite=of_sqlite))]),
+        (filters.since, lambda since: [_Alternative(AuditRecord.at >= since)]),
+        (filters.until, lambda until: [_Alternative(AuditRecord.at < until)]),
     )
     items = product(*(of_filter(wanted) for wanted, of_filter in made if wanted is not None))
-    return [and_(true(), *each) for each in items]
+    return [_combine(each) for each in items]
 
 
-def _has_text(text: str) -> ColumnElement[bool]:
-    """Return the condition that the details of a record have a text."""
-    # As text: SQLite ends a query at a detail that is no JSON.
-    return cast(AuditRecord.detail, String).contains(text, autoescape=True)
+def _combine(alternatives: _Alternatives) -> _Alternative:
+    """Return the condition that a record has all of these conditions."""
+    own = AuditRecord.id.expression
+    ids = (each.record_id for each in alternatives if each.record_id is not own)
+    return _Alternative(and_(true(), *(each.condition for each in alternatives)), next(ids, own))
+
+
+def _of_subject(*subjects: str) -> _Alternative:
+    return _Alternative(AuditRecord.subject.in_(subjects))
+
+
+def _join_names(kind: str, *names: str) -> Iterable[_Alternative]:
+    """Return the records whose details have one of the names, by the index of each name."""
+    for name in names:
+        row = AUDIT_NAME.alias().c
+        yield _Alternative(
+            and_(row.record_id == AuditRecord.id, row.kind == kind, row.name == name),
+            row.record_id,
+        )
+
+
+def _has_name(kind: str, *names: str) -> Iterable[_Alternative]:
+    """Return the condition that the details of a record have one of the names."""
+    row = AUDIT_NAME.c
+    of_record = exists().where(row.record_id == AuditRecord.id)
+    yield _Alternative(of_record.where(row.kind == kind, row.name.in_(names)))
 
 
 def _is_action(action: ColumnElement[str], wanted: str) -> ColumnElement[bool]:
@@ -187,19 +221,9 @@ def _revokes_token(jti: str, *, of_sqlite: bool) -> ColumnElement[bool]:
     return and_(action == "token.revoked", AuditRecord.subject == jti)
 
 
-def _concerns_client(client: str, action: ColumnElement[str]) -> _Alternatives:
-    return [
-        AuditRecord.subject.in_((client, f"client:{client}", f"resource-server:{client}")),
-        AuditRecord.actor == client,
-        # Its revoked tokens; an id needs no escape in JSON.
-        and_(action == "token.revoked", _has_text(f'"{client}"')),
-    ]
-
-
-def _concerns_scopes(spellings: frozenset[str], action: ColumnElement[str]) -> _Alternatives:
-    subjects = [*spellings, *(f"scope:{each}" for each in spellings)]
-    listed = or_(*(_has_text(f'"{each}"') for each in sorted(spellings)))
-    # One comparison leaves most records out, and names that are no scopes.
-    is_listed = and_(_has_text("scopes"), listed)
-    in_detail = [and_(action == each, is_listed) for each in _WITH_SCOPES]
-    return [AuditRecord.subject.in_(subjects), *in_detail]
+def _concerns_scopes(
+    spellings: frozenset[str], names: Callable[..., Iterable[_Alternative]]
+) -> _Alternatives:
+    ordered = sorted(spellings)
+    subjects = _of_subject(*ordered, *(f"scope:{each}" for each in ordered))
+    return [subjects, *names("scope", *ordered)]

@@ -11,7 +11,15 @@ from authz_server.operations.declarative.apply import apply_declaration
 from authz_server.operations.declarative.document import read_declaration
 from authz_server.settings import DatabaseSettings
 
-TABLES = {"client", "client_grant", "client_secret", "client_text", "scope_use"}
+TABLES = {
+    "audit_name",
+    "audit_record",
+    "client",
+    "client_grant",
+    "client_secret",
+    "client_text",
+    "scope_use",
+}
 
 
 @pytest.fixture
