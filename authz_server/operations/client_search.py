@@ -19,7 +19,7 @@ from authz_server.operations.client_conditions import (
 )
 from authz_server.operations.client_orders import ClientOrder, ClientSort, Place, read_places
 from authz_server.operations.client_views import ClientView, describe_client
-from authz_server.operations.id_lists import find_few, is_one_of, is_sqlite
+from authz_server.operations.id_lists import find_few, is_in_range, is_one_of, is_sqlite
 from authz_server.scopes.models import Scope
 from authz_server.scopes.uses import ScopeUse
 from authz_server.tokens.stops import find_stopped_clients
@@ -137,7 +137,7 @@ def find_clients(  # noqa: PLR0913 - what, in which order, from where
     """
     now = services.corrected_clock()
     with services.database.reading() as session:
-        wanted = _find_wanted(session, filters, now)
+        wanted = _find_wanted(session, filters, sort, now)
         if limit == 0:
             return FoundClients(clients=(), total=_count(session, wanted).number)
         order = _order(ClientOrder(sort, descending), filters, wanted)
@@ -186,9 +186,9 @@ def sort_clients(  # noqa: PLR0913 - what, in which order, from where
     with services.database.reading() as session:
         # An index has the ids in their order, and a text is read in that order.
         if order.sort == "id" and most == 0:
-            wanted = _Wanted(_select_ids(session, filters, now))
+            wanted = _Wanted(_select_ids(session, filters, order.sort, now))
         else:
-            wanted = _find_wanted(session, filters, now)
+            wanted = _find_wanted(session, filters, order.sort, now)
         places = read_places(session, wanted.query, _order(order, filters, wanted), after, limit)
         total = None
         if most != 0:
@@ -241,13 +241,15 @@ class _Wanted:
     above: int = 0
 
 
-def _find_wanted(session: Session, filters: ClientFilters, now: datetime) -> _Wanted:
+def _find_wanted(
+    session: Session, filters: ClientFilters, sort: ClientSort, now: datetime
+) -> _Wanted:
     """Return the clients that the filters select, by their ids if they are few.
 
     Of many clients, a page in the order of an index has soon as many as it needs. Few would be
     sought in the whole index.
     """
-    query = _select_ids(session, filters, now)
+    query = _select_ids(session, filters, sort, now)
     if replace(filters, text_in_scopes=True) == ClientFilters():
         seen = session.info.get(SEEN_CLIENTS)
         return _Wanted(query) if seen is None else _Wanted(query, only=_is_one_of(session, seen))
@@ -290,11 +292,14 @@ def _count(session: Session, wanted: _Wanted, most: int | None = None) -> Total:
     return Total(min(found, most), is_exact=found <= most)
 
 
-def _select_ids(session: Session, filters: ClientFilters, now: datetime) -> Select[Any]:
+def _select_ids(
+    session: Session, filters: ClientFilters, sort: ClientSort, now: datetime
+) -> Select[Any]:
     """Return the query of the ids of clients."""
-    query = _from(Client.id)
+    query = _from(Client.id).where(is_in_range(session, Client.id, in_order=sort == "id"))
     if filters.text:
         query = query.join(CLIENT_TEXT, _TEXT.client_id == Client.id)
+        query = query.where(is_in_range(session, _TEXT.client_id, in_order=True))
     return query.where(Client.kind == "client", *_conditions(session, filters, now))
 
 

@@ -1,13 +1,15 @@
 """Conditions on many ids, and queries that find a few."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Select, String, any_, literal, select
+from sqlalchemy import ARRAY, ColumnElement, Select, String, any_, cast, func, literal, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 #: The key of the ids of the clients that a limited caller may change, if few, in a session.
 OWN_CLIENTS = "own_clients"
+#: The key of the first and the last id of the clients that a limited caller sees, if many.
+CLIENT_RANGE = "client_range"
 
 
 def is_one_of(
@@ -24,6 +26,40 @@ def is_one_of(
         return column.in_(ids)
     # An array is one parameter: psycopg takes longer for hundreds of them than the database.
     return column == any_(literal(list(ids), ARRAY(String)))
+
+
+def is_in_range(
+    session: Session,
+    column: ColumnElement[Any] | InstrumentedAttribute[str],
+    *,
+    in_order: bool,
+) -> ColumnElement[bool]:
+    """Return the condition that a column is an id within the range of a limited caller.
+
+    The clients before and after it are passed without reading their grants.
+
+    Args:
+        session: a session of the caller.
+        column: the column.
+        in_order: whether the query is in its order; SQLite does not read its index otherwise.
+    """
+    ends: tuple[str, str] | None = session.info.get(CLIENT_RANGE)
+    if ends is None:
+        return true()
+    if not in_order and is_sqlite(session):
+        column = cast(column, String)
+    return column.between(*ends)
+
+
+def has_others(
+    column: ColumnElement[Any], own: Iterable[str], *, of_sqlite: bool
+) -> ColumnElement[bool]:
+    """Return the condition that a JSON list has a name that is not one of these."""
+    if of_sqlite:
+        each = func.json_each(column).table_valued("value")
+    else:
+        each = func.json_array_elements_text(column).table_valued("value").render_derived()
+    return select(each.c.value).where(each.c.value.not_in(sorted(own))).exists()
 
 
 def is_sqlite(session: Session) -> bool:

@@ -16,10 +16,10 @@ from authz_server.database.change_feed import Revision
 from authz_server.errors import OperatorError
 from authz_server.operations.client_search import LISTS_CLIENTS, SEEN_CLIENTS
 from authz_server.operations.criteria import criteria_of
-from authz_server.operations.id_lists import OWN_CLIENTS
+from authz_server.operations.id_lists import CLIENT_RANGE, OWN_CLIENTS
 from authz_server.operations.permissions import Limits
 from authz_server.operations.reach import Reach
-from authz_server.operations.reach_reading import load_reach
+from authz_server.operations.reach_reading import find_client_range, load_reach
 from authz_server.scopes.models import Scope
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
 
@@ -140,7 +140,10 @@ _Key = tuple[Limits, str, bool]
 def _read_reach(session: Session, key: _Key) -> Reach:
     limits, requester, only_reads = key
     reach = replace(load_reach(session, limits), requester=requester)
-    return reach.with_ids(session) if only_reads else reach
+    if not only_reads:
+        return reach
+    reach = reach.with_ids(session)
+    return replace(reach, client_range=find_client_range(session, reach))
 
 
 def limit_services(
@@ -201,6 +204,7 @@ def _narrowed(
         _narrow(session, reach)
         session.info[SEEN_CLIENTS] = reach.seen_clients
         session.info[OWN_CLIENTS] = reach.own_clients
+        session.info[CLIENT_RANGE] = reach.client_range
         yield session
 
 

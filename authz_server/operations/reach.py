@@ -24,7 +24,7 @@ from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.client_search import FEW, FoundClient
 from authz_server.operations.client_views import ClientView
 from authz_server.operations.criteria import options_of
-from authz_server.operations.id_lists import find_few, is_one_of
+from authz_server.operations.id_lists import find_few, has_others, is_one_of
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.scopes.models import Scope, ScopeAlias
@@ -69,6 +69,8 @@ class Reach:
         seen_clients: the ids of the clients that the caller sees; None: they were not read, or are
             many. Queries find these rows first.
         own_clients: those that it may change, likewise; and ``own_tokens``, its initial tokens.
+        client_range: the first and the last id of the clients that the caller sees, if they are
+            many; None: it was not read.
     """
 
     limits: Limits
@@ -81,6 +83,7 @@ class Reach:
     seen_clients: tuple[str, ...] | None = None
     own_clients: tuple[str, ...] | None = None
     own_tokens: tuple[str, ...] | None = None
+    client_range: tuple[str, str] | None = None
 
     @cached_property
     def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
@@ -269,10 +272,14 @@ class Reach:
             own = seen.where(_CLIENT.id == _ROW.client_id, self._own_client())
             grants = len(self.seen_scopes) + len(self.seen_servers)
         few = find_few(session, seen, _FEW_CLIENTS, grants)
+        if few is not None:
+            # Fewer yet, if others have a part of each: their records are not read.
+            own = select(_CLIENT.id).where(self._is_one_of(_CLIENT.id, few), self._own_client())
+            grants = 1
         return replace(
             self,
             seen_clients=few,
-            own_clients=find_few(session, own, _FEW_CLIENTS, grants) if few is None else few,
+            own_clients=find_few(session, own, _FEW_CLIENTS, grants),
             own_tokens=find_few(session, self._own_tokens(), FEW),
         )
 
@@ -311,7 +318,7 @@ class Reach:
             conditions.append(row.organisation.in_(self.limits.organisations))
         if self.limits.resource_servers is not None:
             conditions.append(cast(row.scopes, String) != "[]")
-            conditions.append(~self._has_others(row.scopes, self.seen_scopes))
+            conditions.append(~has_others(row.scopes, self.seen_scopes, of_sqlite=self.is_sqlite))
         return and_(*conditions)
 
     def _seen_use(self) -> ColumnElement[bool]:
@@ -371,18 +378,10 @@ class Reach:
         if self.limits.resource_servers is not None:
             concerned = PendingChange.__table__.c.resource_servers
             conditions.append(cast(PendingChange.resource_servers, String) != "[]")
-            conditions.append(~self._has_others(concerned, self.own_servers))
+            conditions.append(~has_others(concerned, self.own_servers, of_sqlite=self.is_sqlite))
         if not self.requester:
             return and_(*conditions)
         return or_(PendingChange.requester == self.requester, and_(*conditions))
-
-    def _has_others(self, column: ColumnElement[Any], own: Iterable[str]) -> ColumnElement[bool]:
-        """Return whether a JSON list has a name that is not one of these."""
-        if self.is_sqlite:
-            each = func.json_each(column).table_valued("value")
-        else:
-            each = func.json_array_elements_text(column).table_valued("value").render_derived()
-        return select(each.c.value).where(each.c.value.not_in(sorted(own))).exists()
 
 
 def _only(names: Iterable[str], seen: AbstractSet[str]) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Read what is within limits."""
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from authz_server.clients.models import Client, ResourceServer
+from authz_server.clients.models import CLIENT_GRANT, Client, ResourceServer
 from authz_server.operations.id_lists import is_sqlite
 from authz_server.operations.permissions import Limits
 from authz_server.operations.reach import Reach
@@ -48,3 +48,30 @@ def load_reach(session: Session, limits: Limits) -> Reach:
         own_scopes=frozenset(name for name, owner in owners.items() if owner in own),
         is_sqlite=is_sqlite(session),
     )
+
+
+def find_client_range(session: Session, reach: Reach) -> tuple[str, str] | None:
+    """Return the first and the last id of the clients with a scope or resource server of a reach.
+
+    Args:
+        session: a session that is not narrowed.
+        reach: what is within the limits of a caller.
+
+    Returns:
+        the ids; None: the clients are few, or not limited by resource servers.
+    """
+    if reach.seen_clients is not None or reach.limits.resource_servers is None:
+        return None
+    grant = CLIENT_GRANT.c
+    ids: list[str] = []
+    for kind, name, seen in (
+        ("scope", Scope.name, reach.seen_scopes),
+        ("resource_server", ResourceServer.client_id, reach.seen_servers),
+    ):
+        # Of each name, the index has both ends.
+        of_name = select(grant.client_id).where(grant.kind == kind, grant.name == name).limit(1)
+        first = of_name.order_by(grant.client_id).scalar_subquery()
+        last = of_name.order_by(grant.client_id.desc()).scalar_subquery()
+        ends = session.execute(select(func.min(first), func.max(last)).where(name.in_(seen)))
+        ids += filter(None, ends.one())
+    return (min(ids), max(ids)) if ids else None

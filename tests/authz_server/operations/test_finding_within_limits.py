@@ -1,5 +1,6 @@
 """Lists of many clients for a caller with limits: what the database does for each statement."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import get_args
@@ -354,3 +355,46 @@ def test_the_pages_of_find_clients_are_those_of_the_list(used, monkeypatch):
                 assert (page.total, page.is_exact) == (len(ids), True)
     counted = find_clients(used.services, ClientFilters(), limit=0)
     assert (counted.clients, counted.total) == ((), len(ids))
+
+
+@pytest.mark.parametrize("sort", get_args(ClientSort))
+def test_clients_before_those_of_a_caller_are_passed_without_their_grants(crowded, sort):
+    """A caller whose clients come last in an order: their range is known before a list is read."""
+    services = crowded.services
+    server = {"name": "Late", "identifier": "urn:t:late", "scopes": []}
+    create_resource_server(services, actor=crowded.actor, id="late", **server)
+    number = FEW * 3 + 1
+    with services.transaction() as session:
+        owned = {"resource_server_id": "late", "description": "", "risk": "read"}
+        session.add(Scope(name="late/read", **owned))
+        rows = [{**_client(each), "id": f"late-{each:06}"} for each in range(number)]
+        session.execute(insert(Client), [{**row, "allowed_scopes": ["late/read"]} for row in rows])
+        session.execute(text("ANALYZE"))
+    limits = Limits(resource_servers=frozenset({"late"}))
+
+    def page(services):
+        order = ClientOrder(sort)
+        return sort_clients(services, ClientFilters(), order, after=None, limit=9, most=FEW)
+
+    try:
+        reach = reach_of(limit_services(services, limits, only_reads=True))
+        assert reach.client_range == ("late-000000", f"late-{number - 1:06}")
+        found, statements = statements_of(crowded, limits, page)
+        assert sum(each.id.startswith("late-") for each in found.clients) == 9
+        assert found.total == Total(FEW, is_exact=False)
+        listing = [
+            (statement, parameters)
+            for statement, parameters in statements
+            if statement.startswith("SELECT client.id") and "LIMIT" in statement
+        ]
+        assert listing
+        for statement, parameters in listing:
+            assert "BETWEEN" in statement
+            if sort == "id":
+                plan = plan_of(crowded, statement, parameters)
+                assert re.search(r"\(id>\? AND id<\?\)|Index Cond: .*id\)::text >= ", plan), plan
+    finally:
+        with services.transaction() as session:
+            session.execute(delete(Client).where(Client.id.startswith("late")))
+            session.execute(delete(Scope).where(Scope.name == "late/read"))
+            session.execute(text("ANALYZE"))
