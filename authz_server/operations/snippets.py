@@ -28,6 +28,8 @@ KINDS = tuple(
 )
 #: Those that check signatures and cannot ask about a reference token.
 SIGNATURES_ALONE = frozenset({"dotnet", "envoy", "haproxy", "kafka", "node"})
+#: Those that split the setting of the audience at commas.
+LISTED_AUDIENCES = frozenset({"kafka", "spring"})
 
 
 def render_snippet(kind: str, settings: Settings, server: ResourceServerView) -> str:
@@ -81,6 +83,11 @@ def _require_fitting(
         ),
         "Its identifier contains $, which means something else in these files.": (
             "$" in (server.identifier or "")
+        ),
+        f"Its identifier contains a comma, which separates audiences in the settings of {kind}.": (
+            kind in LISTED_AUDIENCES
+            and "@audience@" in template
+            and "," in (server.identifier or "")
         ),
     }
     for sentence, found in faults.items():

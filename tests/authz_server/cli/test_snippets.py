@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from authz_server.operations.snippets import KINDS, SIGNATURES_ALONE
+from authz_server.operations.snippets import KINDS, LISTED_AUDIENCES, SIGNATURES_ALONE
 from support.not_run import skip_as_not_run
 from support.settings_file import ISSUER, write_settings
 
@@ -187,6 +187,14 @@ def test_an_identifier_that_files_would_change_is_refused(mapper):
     update(mapper, "--identifier", "https://mapper.example/$v1")
     sentence = mapper.refused("resource-server", "show", "mapper", "--snippet", "nginx")
     assert "contains $" in sentence
+
+
+@pytest.mark.parametrize("kind", sorted(LISTED_AUDIENCES))
+def test_an_identifier_that_would_be_two_audiences_is_refused(mapper, kind):
+    """Spring Security refuses every token then."""
+    update(mapper, "--identifier", "https://mapper.example/v1,v2")
+    assert "comma" in mapper.refused("resource-server", "show", "mapper", "--snippet", kind)
+    assert "v1,v2" in mapper.must("resource-server", "show", "mapper", "--snippet", "envoy")
 
 
 def test_the_file_of_the_secret_is_named_for_the_resource_server(mapper):
