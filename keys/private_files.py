@@ -6,11 +6,17 @@ by its group: this is how agents and Kubernetes volumes with ``fsGroup`` provide
 
 import os
 import stat
-from typing import NamedTuple
+from errno import EINVAL, EISDIR
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 _BEYOND_OWNER = stat.S_IRWXG | stat.S_IRWXO
 _BEYOND_GROUP_READING = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 _ROOT = 0
+
+
+class NotRegularError(OSError):
+    """A path is that of a pipe, a device or a socket."""
 
 
 class Exposure(NamedTuple):
@@ -18,6 +24,25 @@ class Exposure(NamedTuple):
 
     problem: str
     command: str
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    The name may become that of a pipe while this process runs. Opened in the usual way, one without
+    a writer would block for ever, with the locks that the caller holds.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+        raise NotRegularError(EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def find_exposure(status: os.stat_result) -> Exposure | None:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
-from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from authz_server.clients.outbound import (
     split_url,
 )
 from authz_server.settings.trust import OutboundSettings
+from keys.private_files import open_regular
 
 #: How many documents of one origin a process fetches at once; a slow one so delays no other.
 MAXIMUM_FETCHES_OF_ORIGIN = 4
@@ -154,7 +154,7 @@ class Exchanges:
 
 def _authorization(token_file: str) -> list[str]:
     """Return the header with the token of a file; the file may have changed."""
-    with Path(token_file).open("rb") as file:
+    with open_regular(token_file) as file:
         token = file.read(_MAXIMUM_TOKEN_BYTES + 1).removeprefix(codecs.BOM_UTF8).strip()
     if len(token) > _MAXIMUM_TOKEN_BYTES or not re.fullmatch(rb"[A-Za-z0-9._~+/=-]+", token):
         raise FetchError("the token file holds no token that can be sent")

@@ -25,6 +25,7 @@ from keys.jose.foreign import (
 )
 from keys.jose.signatures import Verifier
 from keys.jose.stand_ins import spend_one_verification
+from keys.private_files import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +205,8 @@ class Issuer:
             status = path.stat()
             version = (status.st_mtime_ns, status.st_size)
             if self._file is None or self._file[0] != version:
-                content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+                with open_regular(path) as file:
+                    content = file.read().removeprefix(codecs.BOM_UTF8)
                 self._file = version, self._parse(content)
         except (OSError, KeysError) as error:
             raise FetchError(f"{path.name} cannot be read: {error}") from error

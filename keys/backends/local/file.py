@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from keys.backend import KeyBackend
@@ -29,7 +28,7 @@ from keys.errors import (
     TokenRefusedError,
 )
 from keys.jose.compact import parse_json_object
-from keys.private_files import find_exposure
+from keys.private_files import NotRegularError, find_exposure, open_regular
 
 FORMAT = 1
 OWNER_ONLY = 0o600
@@ -109,7 +108,7 @@ class FileEncryptedKeyStorage:
     def _read(self) -> tuple[EncryptedKey, ...]:
         with _translated(self._path):
             try:
-                with self._path.open("rb") as file:
+                with open_regular(self._path) as file:
                     _require_ours(self._path, os.fstat(file.fileno()))
                     data = file.read()
             except FileNotFoundError:
@@ -175,8 +174,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _require_ours(path: Path, status: os.stat_result) -> None:
-    if not S_ISREG(status.st_mode):
-        raise BackendDenied(f"the key file {path} is not a regular file")
     exposure = find_exposure(status)
     if exposure is not None:
         raise BackendDenied(f"the key file {path} {exposure.problem}: {exposure.command} {path}")
@@ -186,7 +183,7 @@ def _require_ours(path: Path, status: os.stat_result) -> None:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except PermissionError as error:
+    except (PermissionError, NotRegularError) as error:
         raise BackendDenied(f"{error.filename or path}: {error.strerror}") from error
     except OSError as error:
         raise BackendUnavailable(

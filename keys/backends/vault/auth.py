@@ -14,7 +14,7 @@ from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.backends.vault.wrapping import UnwrappedSecret, unwrap_secret_id
 from keys.errors import BackendDenied, BackendUnavailable, KeysError
 from keys.events import Notify
-from keys.private_files import find_exposure
+from keys.private_files import find_exposure, open_regular
 
 KUBERNETES_JWT_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
@@ -254,12 +254,14 @@ def _require(login: VaultLogin, *names: str) -> VaultLogin:
 
 def _read(login: VaultLogin, path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             _require_unexposed(login, path, os.fstat(file.fileno()))
             # An editor's byte order mark is read over.
             content = file.read().decode("utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise BackendDenied(f"the credential for the Vault cannot be read: {error}") from error
+    except UnicodeDecodeError:
+        raise BackendDenied(f"the credential for the Vault in {path} is not UTF-8") from None
     if not content:
         raise BackendDenied(f"the credential for the Vault in {path} is empty")
     return content

@@ -30,6 +30,7 @@ from keys.backends.vault.settings import VaultAccess
 from keys.errors import BackendDenied, BackendUnavailable, KeysError, TokenRefusedError
 from keys.events import BackendAnswered, BackendFailed, Notify
 from keys.jose.compact import parse_json_object
+from keys.private_files import open_regular
 
 logger = logging.getLogger(__name__)
 #: The system's: forked processes would share the state of any other.
@@ -159,6 +160,8 @@ class VaultHttp:
         """
         login = self._access.login
         try:
+            for path in filter(None, (login.certificate_file, login.private_key_file)):
+                open_regular(path).close()
             self._tls.load_cert_chain(login.certificate_file, login.private_key_file or None)
         except OSError as error:
             raise BackendDenied(f"the client certificate cannot be used: {error}") from error

@@ -160,7 +160,9 @@ class TokenKeeper:
                     f"the token for the Vault {self._name!r} is refused, and was replaced a moment "
                     "ago; it is not replaced again yet"
                 )
-            logger.warning("the token for the Vault %r is dead; logging in again", self._name)
+            # Not for each request that comes while no login is tried.
+            if now >= self._paused_until:
+                logger.warning("the token for the Vault %r is dead; logging in again", self._name)
             value = self._log_in_for_one(deadline).token.value
             # Not after a login that failed: that has a pause of its own, and its own reason.
             self._replace_after = now + REPLACEMENT_INTERVAL_SECONDS

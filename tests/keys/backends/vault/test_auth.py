@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+from math import inf
 from pathlib import Path
 
 import jwt
@@ -101,6 +102,21 @@ def test_a_refused_login_is_not_repeated_for_every_request(openbao, admin, tmp_p
         for _ in range(20):
             with pytest.raises(BackendDenied, match="a moment ago"):
                 policies_of(client)
+
+
+def test_a_dead_token_is_logged_once_while_no_login_is_tried(openbao, admin, tmp_path, caplog):
+    """Each request finds it dead; a busy server would fill its log."""
+    role_id, secret_id = admin.create_approle("unreadable", ["login-test"])
+    path = path_with(tmp_path, "secret-id", secret_id)
+    access = approle_access(openbao.address, role_id=role_id, secret_id_file=path)
+    with open_client(access) as client:
+        policies_of(client)
+        admin.revoke_token(client._tokens.get(inf))  # noqa: SLF001
+        path.write_bytes("secret".encode("utf-16"))
+        for _ in range(20):
+            with pytest.raises(BackendDenied, match=f"in {path} is not UTF-8"):
+                policies_of(client)
+    assert caplog.text.count("is dead; logging in again") == 1
 
 
 def wrapped_access(openbao, admin, tmp_path, role: str) -> tuple[VaultAccess, Path]:
