@@ -1,5 +1,6 @@
 """The places of workers, and the workers that have the same settings."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -46,6 +47,15 @@ class Generation:
     tls: Mapping[Role, TlsFiles | None]
     slots: list[Slot] = field(default_factory=list)
     begun_at: float = 0.0
+
+    def has_others_that_serve(self, slot: Slot) -> bool:
+        """Return whether the worker of another slot serves the listener of ``slot``."""
+        now = time.monotonic()
+        return any(
+            each.worker is not None and each.serves() and not each.worker.is_silent(now)
+            for each in self.slots
+            if each is not slot and each.role == slot.role
+        )
 
 
 def make_slots(settings: Settings) -> list[Slot]:

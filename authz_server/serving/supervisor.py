@@ -133,6 +133,7 @@ class Supervisor:
         self._start_workers()
         self._wait()
         self._reap()
+        self._let_accept()
         self._read_settings()
         self._finish_reload(changed)
         self._announce()
@@ -191,7 +192,7 @@ class Supervisor:
             place=slot.place,
             tls=generation.tls[slot.role],
             # Until the new settings are in force, requests are answered by the earlier ones.
-            waits=generation is self._next,
+            waits=generation is self._next or generation.has_others_that_serve(slot),
         )
         try:
             process = start_worker(order, self._own_descriptors(slot, report_read))
@@ -201,7 +202,7 @@ class Supervisor:
         finally:
             os.close(report_write)
         logger.info("worker %d started", process.pid)
-        return Worker(process, report_read, time.monotonic())
+        return Worker(process, report_read, time.monotonic(), waits=order.waits)
 
     def _own_descriptors(self, given: Slot, report: int) -> Iterator[int]:
         """Yield the open files of this process that a fork for the slot ``given`` must close."""
@@ -212,6 +213,17 @@ class Supervisor:
             if role != given.role:
                 yield from (listener.fileno() for listener in listeners)
         yield from {slot.table for _, slot in self._slots()} - {given.table}
+
+    def _let_accept(self) -> None:
+        """Let workers that replace others accept connections once they serve, or if none does."""
+        for slot in self._current.slots:
+            worker = slot.worker
+            if (
+                worker is not None
+                and worker.waits
+                and (slot.serves() or not self._current.has_others_that_serve(slot))
+            ):
+                worker.let_accept()
 
     def _reap(self) -> None:
         for worker in [each for each in self._leaving if each.process.poll() is not None]:

@@ -112,6 +112,7 @@ class Worker:
         reported_at: the time of its last report; 0 before the first.
         latest: its last report.
         ending_at: the time by which it must stop; 0 while it serves.
+        waits: whether it accepts no connections yet.
     """
 
     process: WorkerProcess
@@ -120,6 +121,7 @@ class Worker:
     reported_at: float = 0.0
     latest: Report = field(default_factory=Report)
     ending_at: float = 0.0
+    waits: bool = False
     unread: bytes = b""
 
     def read_reports(self) -> None:
@@ -139,6 +141,7 @@ class Worker:
 
     def let_accept(self) -> None:
         """Let a worker that waits accept connections."""
+        self.waits = False
         if self.process.stdin is not None:
             # It may have ended; then another one starts.
             with suppress(OSError):

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
+import psycopg
 import pytest
 
 from support.databases import copied_database
@@ -98,6 +100,33 @@ def test_new_connections_are_served_while_workers_die(edge: ServerFixture):
     for each in load.requesters:
         assert set(each.statuses) == {200}
         assert each.statuses[200] > 10
+
+
+def test_a_worker_that_replaces_another_one_accepts_nothing_until_it_can_serve(
+    postgresql_url, tmp_path
+):
+    """It answered 503 while it loaded the clients, although the other worker served. Case J108."""
+    with running_edge(tmp_path, postgresql_url, workers=2) as edge:
+        await_workers(edge, 2)
+        first, second = edge.server.worker_process_ids()
+        request = whole_request(edge, "introspect")
+        with psycopg.connect(postgresql_url.replace("+psycopg", "")) as holder:
+            holder.execute("LOCK TABLE client IN ACCESS EXCLUSIVE MODE")
+            kill_worker(edge, first)
+            deadline = time.monotonic() + 60
+            while len(edge.server.worker_process_ids()) != 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            requesters = [Requester(edge.port, request, keeps=False) for _ in range(4)]
+            with SteadyLoad(*requesters) as load:
+                time.sleep(8)
+                load.stop()
+            assert all(set(each.statuses) == {200} for each in load.requesters)
+            # If no worker serves, there is an answer nevertheless.
+            os.kill(second, signal.SIGKILL)
+            assert httpx.post(edge.server.base_url, timeout=30).status_code in {404, 405, 503}
+        await_workers(edge, 2)
+        assert edge.token_is_active()
 
 
 def test_all_workers_killed_at_once_are_back_without_help(edge: ServerFixture):
