@@ -86,6 +86,8 @@ def _plan(  # noqa: PLR0913 - the parts of a page, by name
         changes=changes_of(planned.body.get("diff")) if planned else (),
         refusal=refusal,
         lacks_reason=lacks_reason,
+        # A form that was not sent yet lacks nothing.
+        missing=_missing(act, values) if any(f.name in values for f in act.fields) else (),
         meanwhile=tuple(differences(was, item)) if was is not None and item else (),
         back=act.back(values),
         listed=_LISTED,
@@ -157,10 +159,12 @@ def _named(act: Act, template: str, values: Values) -> Iterable[str]:
 
 def _is_filled(act: Act, values: Values) -> bool:
     """Return whether the form was sent: a plan needs its required fields."""
-    required = [field for field in act.fields if field.required]
-    if required:
-        return all(values.get(field.name, "").strip() for field in required)
-    return True
+    return not _missing(act, values)
+
+
+def _missing(act: Act, values: Values) -> list[Field]:
+    """Return the required fields without a value."""
+    return [each for each in act.fields if each.required and not values.get(each.name, "").strip()]
 
 
 def _address(act: Act, values: Values) -> str:

@@ -8,6 +8,7 @@ from flask import Response
 
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.views import View
+from authz_server.admin.problems import TYPE_PREFIX
 
 _PAGE = 40
 _RECORDS = 20
@@ -15,6 +16,7 @@ _SHOWN_SCOPES = 60
 _TOKEN_AGE = timedelta(days=1)
 #: The refusals of what was entered as a filter, which is shown to be corrected.
 _OF_FILTERS = frozenset({400, 404, 422})
+_INVALID_VALUE = f"{TYPE_PREFIX}invalid-value"
 #: The filters of the list, by the name of their parameter.
 FILTERS = (
     "q",
@@ -49,7 +51,8 @@ def show_list(view: View) -> Response:
         following=page["next"],
         filters=filters,
         risks=risks(view),
-        refusal=refusal,
+        # Also where there is no such scope: the address is that of the list.
+        refusal={**refusal.answer.body, "type": _INVALID_VALUE} if refusal else None,
     )
 
 
