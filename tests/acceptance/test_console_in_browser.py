@@ -220,7 +220,7 @@ def test_a_rotation_by_keyboard_alone_and_without_javascript(browser, console, u
         page = _log_in(visitor, url)
         page.goto(url)
         page.get_by_role("link", name="Keys", exact=True).press("Enter")
-        page.get_by_role("link", name="Rotate", exact=True).first.press("Enter")
+        page.get_by_role("link", name=f"Rotate {ring}", exact=True).press("Enter")
         page.get_by_role("heading", name="What happens").wait_for()
         page.keyboard.press("Tab")
         assert page.get_by_role("link", name="Skip to the content").is_visible()
@@ -262,7 +262,7 @@ def test_what_an_urgent_task_needs_is_seen_without_scrolling(browser, ringed, sc
     made = ringed.site.new_client("Leaked system")
     rotated = next(each["name"] for each in ringed.site.get("/rings").json["items"])
     seen = (
-        ("/keys", "link", "Rotate"),
+        ("/keys", "link", f"Rotate {rotated}"),
         (f"/act/ring-rotate?ring={rotated}", "button", "Rotate the keys"),
         ("/audit", "button", "Ask"),
         (f"/clients/client?id={made['id']}", "link", "Stop"),
