@@ -1,6 +1,5 @@
 """``client_secret_basic`` and ``client_secret_post``: a secret that both sides know."""
 
-import binascii
 import hmac
 import os
 from base64 import b64decode
@@ -114,16 +113,22 @@ class SharedSecret(ClientAuthenticationMethod):
 
         Some clients encode and some do not. A pair is decoded as a whole or not at all.
         """
-        decoded = _decode_basic(authorization)
-        user, _, secret = decoded.partition(b":")
-        if not user or not secret:
+        if not _is_basic(authorization) or len(authorization) > MAXIMUM_AUTHORIZATION_CHARACTERS:
             return ()
         try:
-            raw = self._split_undecoded(decoded)
-            if b"%" not in decoded and b"+" not in decoded:
+            pair = b64decode(authorization[5:].strip(" "), validate=True)
+            user, _, secret = pair.partition(b":")
+            if not user or not secret:
+                return ()
+            if b":" in secret or not secret.isascii():
+                raw = self._split_undecoded(pair)
+            else:
+                raw = Reading(user.decode(), secret)
+            if b"%" not in pair and b"+" not in pair:
                 return (raw,)
-            plain = Reading(_form_decoded(user).decode(), _as_utf8(_form_decoded(secret)))
-        except UnicodeDecodeError:
+            plain = _reading(_form_decoded(user), _form_decoded(secret))
+        # Neither base64 nor an id in UTF-8.
+        except ValueError:
             return ()
         return (plain, raw) if plain.proof else (raw,)
 
@@ -133,15 +138,13 @@ class SharedSecret(ClientAuthenticationMethod):
         Few clients encode an id, so that one with a colon arrives as it is. There is one reading in
         either case, so that a registered id costs no more than an unknown one.
         """
-        user, _, secret = pair.partition(b":")
-        if b":" in secret:
-            end = pair.rfind(b":", len(user) + 1, MAXIMUM_ID_CHARACTERS + 1)
-            # Ids are ASCII: no other byte makes one.
-            while end > 0 and not self._directory.is_registered(pair[:end].decode("latin-1")):
-                end = pair.rfind(b":", len(user) + 1, end)
-            if end > 0 and pair[end + 1 :]:
-                user, secret = pair[:end], pair[end + 1 :]
-        return Reading(user.decode(), _as_utf8(secret))
+        first = pair.index(b":")
+        end = pair.rfind(b":", first + 1, MAXIMUM_ID_CHARACTERS + 1)
+        # Ids are ASCII: no other byte makes one.
+        while end > 0 and not self._directory.is_registered(pair[:end].decode("latin-1")):
+            end = pair.rfind(b":", first + 1, end)
+        length = end if end > 0 and pair[end + 1 :] else first
+        return _reading(pair[:length], pair[length + 1 :])
 
     def _is_registered_for_post(self, client_id: str) -> bool:
         client = self._directory.find(client_id)
@@ -212,29 +215,17 @@ def _is_basic(authorization: str) -> bool:
     return authorization.partition(" ")[0].lower() == "basic"
 
 
-def _decode_basic(authorization: str) -> bytes:
-    """Return what the header encodes; no bytes if it cannot be read."""
-    if not _is_basic(authorization) or len(authorization) > MAXIMUM_AUTHORIZATION_CHARACTERS:
-        return b""
-    try:
-        return b64decode(authorization[5:].strip(" "), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
+def _reading(user: bytes, secret: bytes) -> Reading:
+    """Return a reading, whose secret is in UTF-8 as registered ones are.
 
-
-def _as_utf8(secret: bytes) -> bytes:
-    """Return a secret in UTF-8.
-
-    RFC 7617, 2 leaves the encoding open, and many clients send ISO 8859-1. Registered secrets are
-    UTF-8 text.
+    RFC 7617, 2 leaves the encoding open, and many clients send ISO 8859-1.
     """
-    if secret.isascii():
-        return secret
-    try:
-        secret.decode()
-    except UnicodeDecodeError:
-        return secret.decode("latin-1").encode()
-    return secret
+    if not secret.isascii():
+        try:
+            secret.decode()
+        except UnicodeDecodeError:
+            secret = secret.decode("latin-1").encode()
+    return Reading(user.decode(), secret)
 
 
 def _form_decoded(value: bytes) -> bytes:
