@@ -34,6 +34,7 @@ from authz_server.operations.permissions import Caller
 
 _LANGUAGE_COOKIE = "authz_console_language"
 _SCRIPT_SECONDS = 3_600
+_LOG_INS = ("/login", ENROL.rstrip("/"))
 
 
 class People:
@@ -169,11 +170,13 @@ class People:
         sentence = visit.texts(key)
         if visit.is_script:
             return answer_json(status, error=sentence)
+        logs_in = visit.path.startswith(_LOG_INS)
         return page(
             "refused.html",
             visit.texts,
             status=status,
-            title=visit.texts("refused"),
+            title=visit.texts("refused" if logs_in else "failed"),
+            logs_in=logs_in,
             sentence=sentence,
             request_id=visit.request_id,
         )

@@ -12,6 +12,7 @@ from authz_server.admin.console import languages
 from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.languages import LANGUAGES, choose_language, texts_in
 from authz_server.admin.console.views import SCREENS
+from authz_server.admin.people.texts import texts_in as texts_of_people_in
 from authz_server.audit.events import EVENTS
 from authz_server.operations import explain, explain_token
 from authz_server.operations.approved_acts import OPERATIONS, ORDERS
@@ -120,6 +121,13 @@ def test_every_planned_change_of_a_ring_is_translated(language):
         english = re.sub(r"\{[^{}]*\}", "2", english.replace("{name}", "version 2"))
         sentence = texts_in(language).sentence(english)
         assert sentence.language == language, english
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_passkey_has_one_name(language):
+    """On the pages of people and in the console alike."""
+    name = texts_in(language)("member.passkey").lower()
+    assert name in texts_of_people_in(language)("create_passkey")
 
 
 def test_a_file_for_each_language():
