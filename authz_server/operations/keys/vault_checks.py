@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from authz_server.key_rings.backends import open_backends
@@ -98,16 +99,30 @@ def _as_server(
 ) -> Iterator[Finding]:
     rings = context.settings.keys.rings
     selves = {place: rings[ring].drive == "self" for ring, place in places.items()}
-    yield from examine_rights(client, VaultRole.SERVER, selves)
+    yield from _guarded(client, lambda: examine_rights(client, VaultRole.SERVER, selves))
     for ring, place in places.items():
         if rings[ring].drive == "self":
             detail = 'drive "self": a stolen token of the server can also rotate'
             yield Finding(Level.NOTE, "ring.drive", ring, detail)
         if place.scheme == "transit":
-            followed = rings[ring].drive == "follow"
-            yield from examine_key(client, place, followed=followed)
-            yield from _try(context, client, ring, place)
+            yield from _guarded(client, partial(_examine_key, context, client, ring, place))
     yield from _signatures(context, places)
+
+
+def _guarded(client: VaultClient, examine: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield the findings of one examination; its error is a finding, and the next one follows."""
+    try:
+        yield from examine()
+    except KeysError as error:
+        yield Finding(Level.FAILURE, "vault.examined", f"{client.name} as the server", str(error))
+
+
+def _examine_key(
+    context: KeyContext, client: VaultClient, ring: str, place: VaultPlace
+) -> Iterator[Finding]:
+    followed = context.settings.keys.rings[ring].drive == "follow"
+    yield from examine_key(client, place, followed=followed)
+    yield from _try(context, client, ring, place)
 
 
 def _try(

@@ -118,6 +118,20 @@ def test_what_is_missing_is_named(cli, installation):
     assert ("ring.signature", "es256") in found
 
 
+def test_a_key_that_signs_nothing_is_told_where_rights_cannot_be_examined(cli, installation):
+    """The least important right must not hide that there are no tokens."""
+    mount, admin = installation.mount, installation.admin
+    policies = admin.client.sys
+    held = policies.read_acl_policy(f"{mount}-server")["data"]["policy"]
+    admin.write_policy(f"{mount}-server", held.replace("sys/capabilities-self", "elsewhere"))
+    found = examine(cli, safe=False)
+    assert failures(found) == {("vault.examined", "main as the server")}
+    assert levels(found, "ring.signature") == ["ok"]
+    admin.soft_delete_key("oidc-es256", mount=mount)
+    found = failures(examine(cli, safe=False))
+    assert {("vault.examined", "main as the server"), ("ring.signature", "es256")} <= found
+
+
 def test_a_rotator_that_may_configure_anything_is_too_wide(cli, installation):
     mount = installation.mount
     allowed = 'allowed_parameters = {\n    "min_encryption_version" = []\n  }'
