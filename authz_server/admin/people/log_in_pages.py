@@ -129,6 +129,9 @@ class LogInPages:
         return with_cookie(answer_json(next=local_path(text_of(members, "next"))), made)
 
     def _log_out(self, visit: Visit) -> Response:
+        if visit.known_id is None:
+            # Nobody is logged in here: there is nothing to end, and nothing to refuse.
+            return redirection("/login")
         self._parts.guard.require_own_form(visit.environ, visit.field("csrf_token"))
         self._parts.sessions.end(visit.known_id, visit.facts)
         answer = redirection("/login")

@@ -130,6 +130,13 @@ def test_a_passkey_has_one_name(language):
     assert name in texts_of_people_in(language)("create_passkey")
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_ring_has_one_name(language):
+    """On every screen."""
+    texts = texts_in(language)
+    assert texts("audit.ring") == texts("key.ring") == texts("member.ring")
+
+
 def test_a_file_for_each_language():
     """A file that is not listed would never be shown."""
     assert {path.stem for path in (_FOLDER / "messages").glob("*.toml")} == set(LANGUAGES)
