@@ -67,19 +67,19 @@ class KeyReadiness:
 
         Args:
             of_workers: what the workers reported, which follows. Their own experience of the
-                default ring is left out if a ring has no key that may sign, which explains it.
+                default ring is left out if the state of the rings, which is more exact, is
+                returned.
         """
         known, reported = self._known(), tuple(of_workers)
-        without_key, silent = [], []
+        found = []
         for ring, backend in self._backends.items():
             # A first key that is published but not yet active is part of a healthy rotation.
             judgement = self._key_rings.judge(ring)
             if judgement.lacks_signer:
-                without_key.append(f"keys:{ring} {judgement.detail}")
+                found.append(f"keys:{ring} {judgement.detail}")
             elif backend in known.down and not _is_told(ring, reported):
-                silent.append(f"keys:{ring} its backend does not answer")
-        told = [each for each in reported if not (without_key and each.startswith("keys: "))]
-        return without_key + silent + told
+                found.append(f"keys:{ring} its backend does not answer")
+        return found + [each for each in reported if not (found and each.startswith("keys: "))]
 
 
 def _is_told(ring: str, reported: Iterable[str]) -> bool:

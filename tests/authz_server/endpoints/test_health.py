@@ -114,10 +114,7 @@ def test_the_reason_that_a_worker_knows_is_told_instead_of_a_silence():
     assert down.degradations([sealed]) == [sealed]
     silent = "keys:one its backend does not answer"
     # Of the default ring workers tell the reason without its name.
-    assert down.degradations(["keys: https://v1 is sealed"]) == [
-        silent,
-        "keys: https://v1 is sealed",
-    ]
+    assert down.degradations(["keys: https://v1 is sealed"]) == [silent]
     assert down.degradations(["keys:ones is another ring"])[0] == silent
 
 
