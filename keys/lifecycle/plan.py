@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from keys.backend import Version
 from keys.events import Alarm
+from keys.jose.jwk import thumbprint
 from keys.lifecycle.rules import find_active_key
 from keys.lifecycle.state import ObservedState
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
@@ -58,9 +60,10 @@ class Plan:
         """Whether anything is to be written."""
         return bool(self.changes) or self.ring_change is not None
 
-    def has_version(self, version: int) -> bool:
-        """Return whether the ring has ``version`` after the changes."""
-        return any(key.version == version for key in self.keys)
+    def has_version(self, version: Version) -> bool:
+        """Return whether the ring has ``version`` after the changes, and not another key there."""
+        number, kid = int(version.ref), thumbprint(version.jwk)
+        return any((key.version, key.kid) == (number, kid) for key in self.keys)
 
 
 class Draft:

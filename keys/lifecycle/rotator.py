@@ -178,10 +178,15 @@ class Rotator:
     def _make_standby(self, outcome: Outcome, ring: str, actor: str) -> None:
         # Observe again after the write: another rotator may have made the version meanwhile.
         state = self._reader.observe(ring, actor)
-        if not plan_tick(state).create or not self._claim(state, "a standby is needed"):
+        try:
+            if not plan_tick(state).create or not self._claim(state, "a standby is needed"):
+                return
+        except BackendBroken as error:
+            # The first plan has raised the alarm. A version would only follow the other keys there.
+            outcome.failures.append(f"no version was made: {error}")
             return
         with suppress(BackendError):
-            self._publish(outcome, ring, actor, self._create(outcome, state.ring, actor))
+            self._publish(outcome, ring, actor, self._create(outcome, state, actor))
 
     # ----------------------------------------------------------------------------- by order
 
@@ -196,7 +201,7 @@ class Rotator:
                     f"{order.ring}: another process has just made its next version"
                 )
             order.plan(state)
-        self._publish(outcome, order.ring, actor, self._create(outcome, state.ring, actor))
+        self._publish(outcome, order.ring, actor, self._create(outcome, state, actor))
         return outcome
 
     def _revoke(self, order: Revoke, ring: str, actor: str) -> Outcome:
@@ -264,12 +269,13 @@ class Rotator:
         if not self._claim(state, reason):
             return None
         with suppress(BackendError):
-            return self._create(outcome, state.ring, actor)
+            return self._create(outcome, state, actor)
         return None
 
-    def _create(self, outcome: Outcome, ring: RingSnapshot, actor: str) -> Version:
-        started = time.monotonic()
+    def _create(self, outcome: Outcome, state: ObservedState, actor: str) -> Version:
+        ring, started = state.ring, time.monotonic()
         try:
+            _require_held(state)
             made = _require_creates(self._reader.get_backend(ring)).create(ring.name, ring.alg)
         except BackendError as error:
             outcome.failures.append(f"no version was made: {error}")
@@ -295,10 +301,10 @@ class Rotator:
 
     def _publish(self, outcome: Outcome, ring: str, actor: str, made: Version) -> None:
         # Pass the version along: a lagging node of the backend may not list it yet.
-        planner = partial(plan_publication, version=int(made.ref))
+        planner = partial(plan_publication, version=made)
         published = self._carry_out(ring, actor, planner, made)
         outcome.plan, outcome.written = published.plan, outcome.written or published.written
-        if not outcome.plan.has_version(int(made.ref)):
+        if not outcome.plan.has_version(made):
             self._report_unusable(outcome, made)
 
     def _report_unusable(self, outcome: Outcome, made: Version) -> None:
@@ -333,6 +339,20 @@ class Rotator:
             if name not in before:
                 self._notify(alarm)
         self._alarmed[ring] = frozenset(alarms)
+
+
+def _require_held(state: ObservedState) -> None:
+    """Raise BackendDenied if the backend has lost the keys of the ring.
+
+    It would count from one again, so that the ring could not adopt the key; and another key under
+    the name of the lost one would stand in the way of its restoration.
+    """
+    view, ring = state.view, state.ring
+    if view is not None and not view.versions and not view.disabled and ring.keys:
+        raise BackendDenied(
+            f"its backend shows no version of {ring.name} any more, and no other key is made in "
+            "their place: restore them there, or move the ring to another one (keys move)"
+        )
 
 
 def _require_creates(backend: KeyBackend) -> Creates:

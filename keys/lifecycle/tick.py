@@ -9,6 +9,7 @@ has been published long enough. The newest is the standby.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from keys.backend import Version
 from keys.events import Alarm
 from keys.lifecycle.adoption import (
     activate_now,
@@ -47,7 +48,7 @@ def plan_tick(state: ObservedState) -> Plan:
     return draft.finish()
 
 
-def plan_publication(state: ObservedState, version: int) -> Plan:
+def plan_publication(state: ObservedState, version: Version) -> Plan:
     """Return the tick's plan, which also ends the claim on the new version.
 
     After one that is not adopted, the clock pauses: the next one would be no better.
@@ -65,7 +66,7 @@ def plan_publication(state: ObservedState, version: int) -> Plan:
     if plan.has_version(version):
         event, why, until = "ring.version_made", "the version is published", None
     else:
-        event, why = "ring.version_failed", f"version {version} cannot be used"
+        event, why = "ring.version_failed", f"version {version.ref} cannot be used"
         until = state.now + UNUSABLE_PAUSE
     draft.change_ring(event, why, claimed_until=until)
     return replace(plan, ring_change=draft.ring_change, create=False)
