@@ -202,6 +202,11 @@ def test_spaces_around_what_was_pasted_are_left_out(console, query):
     assert "/clients/client?id=treasury" in console.page(f"/clients?{query}")
 
 
+def test_the_picture_of_a_calendar_says_its_language(console):
+    """Its words are English on every page, and are read as such."""
+    assert '<div lang="en"><svg' in console.page("/keys?lang=fr")
+
+
 def test_an_act_on_the_screen_of_keys_says_of_which_ring(console):
     """Its words are the same for every ring; a screen reader may read them alone."""
     links = re.findall(r'<a [^>]*href="/act/[^"]*ring=(\w+)[^"]*">(.*?)</a>', console.page("/keys"))
