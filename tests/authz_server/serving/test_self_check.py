@@ -81,11 +81,11 @@ def test_other_rings_that_hang_or_fail_leave_the_worker_able_to_serve(monkeypatc
     async def act() -> None:
         async with checking(others=hang) as (check, _):
             report = await check.check()
-            assert report == Report(degraded=("keys: other rings: no answer within 3 s",))
+            assert "keys: other rings: no answer within 3 s" in report.degraded
             released.set()
-            while report.degraded != ("keys:files its key is soft-deleted",):
+            while "keys:files its key is soft-deleted" not in report.degraded:
                 report = await check.check()
-            assert report.failed == ()
+            assert not any(each.startswith("keys") for each in report.failed)
 
     asyncio.run(act())
 
