@@ -1,8 +1,10 @@
 """List the stored audit records, newest first."""
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -14,6 +16,12 @@ from authz_server.audit.models import AUDIT_NAME, AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.operations.audit.spellings import find_spellings
 from authz_server.operations.id_lists import OWN_CLIENTS, is_sqlite
+
+#: As far as the clocks of nodes may differ.
+_CLOCK_STEP = timedelta(hours=1)
+#: How many records next to the beginning and the end of a period may have numbers out of order.
+_NEXT = 100
+_HIGHEST = 2**63 - 1
 
 
 class _Alternative(NamedTuple):
@@ -131,9 +139,10 @@ def find_newest(
     alternatives = _alternatives(filters, of_sqlite=is_sqlite(session), by_subject=by_subject)
     if by_subject:
         alternatives = [_Alternative(or_(*(each.condition for each in alternatives)))]
+    numbers = [*_numbers(session, filters), *([] if before is None else [(operator.lt, before)])]
     queries = [
         select(AuditRecord)
-        .where(condition, *([] if before is None else [record_id < before]))
+        .where(condition, *(compare(record_id, number) for compare, number in numbers))
         .order_by(record_id.desc())
         .limit(limit)
         for condition, record_id in alternatives
@@ -145,6 +154,24 @@ def find_newest(
         found.update(session.scalars(query.with_only_columns(AuditRecord.id)))
     newest = select(AuditRecord).where(AuditRecord.id.in_(sorted(found, reverse=True)[:limit]))
     return read_records(session, newest.order_by(AuditRecord.id.desc()))
+
+
+def _numbers(
+    session: Session, filters: RecordFilters
+) -> Iterable[tuple[Callable[[Any, int], Any], int]]:
+    """Yield comparisons of the numbers of records in a period: those after it are not read.
+
+    A clock may lag behind others by an hour.
+    """
+    number, at = AuditRecord.__table__.c.id, AuditRecord.__table__.c.at
+    with suppress(OverflowError):
+        if filters.since is not None:
+            begin = select(number).where(at > filters.since - _CLOCK_STEP).order_by(at)
+            yield operator.ge, min(session.scalars(begin.limit(_NEXT)).all(), default=_HIGHEST)
+    with suppress(OverflowError):
+        if filters.until is not None:
+            end = select(number).where(at < filters.until + _CLOCK_STEP).order_by(at.desc())
+            yield operator.le, max(session.scalars(end.limit(_NEXT)).all(), default=0)
 
 
 def _alternatives(filters: RecordFilters, *, of_sqlite: bool, by_subject: bool) -> _Alternatives:

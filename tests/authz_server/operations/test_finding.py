@@ -96,6 +96,34 @@ def test_a_search_of_100_000_records_reads_an_index(many):
         assert [each.id for each in found] == sorted((each.id for each in found), reverse=True)
 
 
+def test_records_of_a_period_are_read_by_their_numbers(many):
+    """Those after a time are not read one by one, also for a further filter; nor those before."""
+    for begin, end in ((50_000, 50_009), (None, 9), (99_991, None), (-9, 0), (200_000, 300_000)):
+        period = {
+            name: AT + timedelta(seconds=each)
+            for name, each in (("since", begin), ("until", end))
+            if each is not None
+        }
+        seconds = range(max(begin or 0, 0), min(100_000 if end is None else end, 100_000))
+        if begin == 99_991:
+            seconds = range(99_991, 100_000)
+        for more in ({}, {"ring": "ring-5"}):
+            found, plan = plan_of(many, RecordFilters(**period, **more))
+            named = [each for each in found if each.actor.startswith("operator:")]
+            at = [(each.at - AT) // timedelta(seconds=1) for each in named if each.at >= AT]
+            wanted = [each for each in reversed(seconds) if not more or each % 1_000 == 5]
+            assert at == wanted, (period, more)
+            assert "ix_audit_record_at" in plan, plan
+            if many.services.database.engine.dialect.name == "sqlite" and more:
+                assert "record_id>?" in plan or "record_id<?" in plan, plan
+
+
+def test_a_time_beyond_the_calendar_ends_no_period(many):
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    found, _ = plan_of(many, RecordFilters(since=first, until=last, ring="ring-7"))
+    assert len(found) == 100
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_sqlite_neither_sorts_nor_reads_the_records_of_all_alternatives(many):
     """Each alternative of a client or a scope is read in the order of an index, up to the page."""
