@@ -23,8 +23,12 @@ _REMEDY = (
     "Set its pool mode to session (PgBouncer: pool_mode = session), or connect without it."
 )
 
-# A change, its record and a revocation; a table that is missing is found by the schema's check.
-_WRITTEN = ("audit_record", "change", "revocation_cut_off", "revoked_token", "single_use")
+# A change, its record with the names in it, and a revocation; a table that is missing is found by
+# the schema's check.
+_WRITTEN = (
+    *("audit_record", "change", "revocation_cut_off", "revoked_token", "single_use"),
+    "audit_name",
+)
 _FORBIDDEN = """
 SELECT current_user, string_agg(name, ', ') FROM unnest(%s::text[]) AS name
 WHERE NOT has_table_privilege(to_regclass(name), 'INSERT')

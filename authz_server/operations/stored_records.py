@@ -19,9 +19,8 @@ from authz_server.operations.id_lists import OWN_CLIENTS, is_sqlite
 
 #: As far as the clocks of nodes may differ.
 _CLOCK_STEP = timedelta(hours=1)
-#: How many records next to the beginning and the end of a period may have numbers out of order.
+#: How many records on each side of the beginning and the end of a period tell its numbers.
 _NEXT = 100
-_HIGHEST = 2**63 - 1
 
 
 class _Alternative(NamedTuple):
@@ -159,19 +158,29 @@ def find_newest(
 def _numbers(
     session: Session, filters: RecordFilters
 ) -> Iterable[tuple[Callable[[Any, int], Any], int]]:
-    """Yield comparisons of the numbers of records in a period: those after it are not read.
+    """Yield comparisons of the numbers of records in a period: those beyond it are not read.
 
-    A clock may lag behind others by an hour.
+    A record that is more than an hour before or after another one was stored before or after it.
+    Where a clock was wrong for longer, the records on the other side tell right numbers.
     """
     number, at = AuditRecord.__table__.c.id, AuditRecord.__table__.c.at
+
+    def tell(outside: ColumnElement[bool], *, is_end: bool) -> Sequence[int]:
+        order, inverse = (at, at.desc()) if is_end else (at.desc(), at)
+        beyond = session.scalars(select(number).where(outside).order_by(order).limit(_NEXT)).all()
+        if not beyond:
+            return ()
+        within = select(number).where(~outside).order_by(inverse).limit(_NEXT)
+        return [*beyond, *session.scalars(within)]
+
     with suppress(OverflowError):
-        if filters.since is not None:
-            begin = select(number).where(at > filters.since - _CLOCK_STEP).order_by(at)
-            yield operator.ge, min(session.scalars(begin.limit(_NEXT)).all(), default=_HIGHEST)
+        since = filters.since
+        if since and (found := tell(at < since - _CLOCK_STEP, is_end=False)):
+            yield operator.ge, min(found)
     with suppress(OverflowError):
-        if filters.until is not None:
-            end = select(number).where(at < filters.until + _CLOCK_STEP).order_by(at.desc())
-            yield operator.le, max(session.scalars(end.limit(_NEXT)).all(), default=0)
+        until = filters.until
+        if until and (found := tell(at > until + _CLOCK_STEP, is_end=True)):
+            yield operator.le, max(found)
 
 
 def _alternatives(filters: RecordFilters, *, of_sqlite: bool, by_subject: bool) -> _Alternatives:

@@ -106,6 +106,11 @@ def test_a_role_that_may_not_write_is_not_ready(postgresql_url, tmp_path, keys):
         with pytest.raises(DatabaseUnfitError, match="may not write"):
             check_database(DatabaseSettings(url=url))
         owner.execute(f"GRANT INSERT ON ALL TABLES IN SCHEMA public TO {role}")
+        # A trigger writes it, as the role.
+        owner.execute(f"REVOKE INSERT ON audit_name FROM {role}")
+        with pytest.raises(DatabaseUnfitError, match="may not write audit_name"):
+            check_database(DatabaseSettings(url=url))
+        owner.execute(f"GRANT INSERT ON audit_name TO {role}")
         with health(tmp_path, url) as application:
             assert readiness(application) == (200, [])
             owner.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")

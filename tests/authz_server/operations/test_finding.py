@@ -5,8 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import event, text, update
+from sqlalchemy import event, insert, text, update
 
+from authz_server.audit.models import AUDIT_NAME, AuditRecord
+from authz_server.audit.stored_rows import UNKNOWN_TIME
 from authz_server.clients.models import Client, ClientSecret
 from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.clients import create_client
@@ -118,10 +120,51 @@ def test_records_of_a_period_are_read_by_their_numbers(many):
                 assert "record_id>?" in plan or "record_id<?" in plan, plan
 
 
+def test_records_with_a_wrong_time_hide_no_others_of_a_period(operator):
+    """Neither one that is ahead by less than an hour, nor many of a clock that was years off."""
+    distant, second = datetime(2100, 1, 1, tzinfo=UTC), timedelta(seconds=1)
+    stored = [
+        *(("late", distant + number * second) for number in range(150)),
+        ("ahead", AT),
+        *(("right", AT - timedelta(minutes=50) + number * second) for number in range(200)),
+        *(("early", UNKNOWN_TIME + number * second) for number in range(1, 150)),
+    ]
+    never = datetime.max.replace(tzinfo=UTC)
+    facts = {"actor": "a", "action": "client.updated", "detail": {}}
+    with operator.services.database.transaction() as session:
+        rows = [{"at": at, "subject": subject, **facts} for subject, at in stored]
+        session.execute(insert(AuditRecord), rows)
+    for period in (
+        {"since": AT},
+        {"since": UNKNOWN_TIME},
+        {"until": distant + timedelta(hours=1)},
+        {"since": AT - timedelta(hours=1), "until": AT + second},
+        {"until": UNKNOWN_TIME + timedelta(days=1)},
+    ):
+        filters = RecordFilters(actor="a", **period)
+        found = list_records(operator.services, filters, before=None, limit=1_000)
+        since, until = period.get("since", UNKNOWN_TIME), period.get("until", never)
+        wanted = [
+            subject for subject, at in reversed(stored) if since <= at < until.replace(tzinfo=UTC)
+        ]
+        assert [each.subject for each in found] == wanted, period
+
+
 def test_a_time_beyond_the_calendar_ends_no_period(many):
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     found, _ = plan_of(many, RecordFilters(since=first, until=last, ring="ring-7"))
     assert len(found) == 100
+
+
+def test_a_name_that_no_trigger_saw_removed_refuses_no_change(operator):
+    """As after TRUNCATE, when the numbers of records begin again."""
+    name = {"kind": "ring", "name": "b", "record_id": 1_000}
+    with operator.services.transaction() as session:
+        session.execute(insert(AUDIT_NAME), [name])
+        facts = {"actor": "a", "action": "key.activated", "subject": "k", "detail": {"ring": "b"}}
+        session.add(AuditRecord(id=1_000, at=AT, **facts))
+    found = list_records(operator.services, RecordFilters(ring="b"), before=None, limit=9)
+    assert [each.id for each in found] == [1_000]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

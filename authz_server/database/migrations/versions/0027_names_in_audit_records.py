@@ -68,7 +68,8 @@ BEGIN
     IF TG_OP <> 'DELETE' THEN
         INSERT INTO audit_name (kind, name, record_id)
             SELECT each.kind, each.name, NEW.id
-            FROM names_in_audit_record(NEW.action, NEW.detail) AS each;
+            FROM names_in_audit_record(NEW.action, NEW.detail) AS each
+            ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END $$
@@ -83,7 +84,13 @@ _POSTGRESQL_FILL = """
 INSERT INTO audit_name (kind, name, record_id)
 SELECT each.kind, each.name, audit_record.id
 FROM audit_record, LATERAL names_in_audit_record(audit_record.action, audit_record.detail) AS each
-WHERE audit_record.id > {above} ON CONFLICT DO NOTHING
+WHERE audit_record.id > {above} AND audit_record.id <= {until} ON CONFLICT DO NOTHING
+"""
+#: Of so many records at a time: a statement may take a minute.
+_POSTGRESQL_PART = """
+SELECT max(id) FROM (
+    SELECT id FROM audit_record WHERE id > {above} ORDER BY id LIMIT 50000
+) AS part
 """
 _RECORD_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 #: Records of changes that had not ended when the first were read have one of so many latest ids.
@@ -114,11 +121,21 @@ def _fill_postgresql() -> None:
     """Add the rows, and the triggers last: they lock the records against changes."""
     op.execute(_POSTGRESQL.format(actions=_WITH_SCOPES))
     latest = op.get_bind().scalar(sa.text("SELECT max(id) FROM audit_record")) or 0
-    op.execute(_POSTGRESQL_FILL.format(above=0))
+    _fill_parts(0, latest)
     _create_index()
     for statement in _POSTGRESQL_TRIGGERS:
         op.execute(statement)
-    op.execute(_POSTGRESQL_FILL.format(above=latest - _LATEST))
+    _fill_parts(latest - _LATEST)
+
+
+def _fill_parts(above: int, latest: int | None = None) -> None:
+    """Add the rows of the records above an id, up to the latest or a bit further."""
+    while latest is None or above < latest:
+        until = op.get_bind().scalar(sa.text(_POSTGRESQL_PART.format(above=above)))
+        if until is None:
+            return
+        op.execute(_POSTGRESQL_FILL.format(above=above, until=until))
+        above = until
 
 
 def _create_index() -> None:
