@@ -188,6 +188,8 @@ def _find_dormant(
     session: Session, since: datetime, now: datetime, reach: Reach | None
 ) -> tuple[DormantClient, ...]:
     """Return the clients, by id; columns alone: the rows of 100,000 clients take seconds."""
+    if reach is not None and reach.limits.resource_servers is None:
+        reach = None  # It sees the whole of each client.
     columns = (Client.allowed_resource_servers, Client.properties) if reach is not None else ()
     query = select(Client.id, Client.organisation, Client.allowed_scopes, *columns)
     is_dormant = (Client.created_at < since, *is_unused_since(since), in_state("enabled", now))

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import event, insert
 
 from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations.client_search import ClientFilters, find_clients
 from authz_server.operations.limited_services import limit_services
 from authz_server.operations.permissions import Limits
 from authz_server.operations.reports import report_least_privilege
@@ -103,6 +104,20 @@ def test_dormant_clients_have_their_last_use(few):
         (each.scopes, each.last_used_at) for each in report_least_privilege(limited).dormant_clients
     ]
     assert found == [(1, AGO[100]), (1, None), (1, AGO[200]), (1, None)] * 2
+
+
+def test_a_caller_of_an_organisation_sees_the_last_use_of_all_its_clients(few):
+    """Also of one that administers more than it does, as in the list of clients."""
+    with few.services.transaction() as session:
+        row = session.get(Client, "old-00000")
+        row.allowed_scopes = [*row.allowed_scopes, "clients:read"]
+    limits = Limits(organisations=frozenset({"Office"}))
+    limited = limit_services(few.services, limits, only_reads=True)
+    for services in (few.services, limited):
+        found = report_least_privilege(services).dormant_clients[0]
+        listed = find_clients(services, ClientFilters(), limit=1).clients[0]
+        assert (found.client_id, found.scopes) == ("old-00000", 2)
+        assert found.last_used_at == listed.last_used_at == AGO[100]
 
 
 def test_a_report_of_many_clients_asks_no_more_often_than_of_few(few):
