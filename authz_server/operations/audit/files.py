@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from authz_server.audit.time_limit import require_time
 from authz_server.settings import STREAMS
@@ -21,6 +21,7 @@ _CLOCK_STEP = timedelta(hours=1)
 _BLOCK_BYTES = 1_048_576
 _LINES_BETWEEN_CHECKS = 4_096
 _NUMBERED = re.compile(r"\.(\d{1,6})(\.gz)?")
+_Line = TypeVar("_Line")
 _DATED = re.compile(r"[-.]([0-9T:_-]{6,24})(\.gz)?")
 
 
@@ -64,8 +65,8 @@ def opened_lines(path: Path) -> Iterator[IO[bytes]]:
         yield cast("IO[bytes]", compressed)
 
 
-def within_time(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines until the time limit.
+def within_time(lines: Iterable[_Line]) -> Iterator[_Line]:
+    """Yield lines, or rows, until the time limit.
 
     Raises:
         ReadingTooLongError: it has passed.

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import UNREADABLE_FACT, load, read_records
 from authz_server.clients.models import CLIENT_GRANT, Client
+from authz_server.operations.audit.files import within_time
 from authz_server.scopes.models import Scope
 from authz_server.tokens.models import Stop
 
@@ -97,6 +98,9 @@ def find_grants(session: Session, scopes: Iterable[str], at: datetime) -> Grants
         session: for reading.
         scopes: canonical names.
         at: the time.
+
+    Raises:
+        ReadingTooLongError: the time limit has passed.
     """
     later = _changes(session, AuditRecord.at > at, AuditRecord.action.in_(_CHANGES))
     earlier = _changes_of(session, sorted(later), at)
@@ -219,12 +223,16 @@ def _changes(session: Session, *conditions: ColumnElement[bool]) -> dict[str, li
 
 
 def _read(session: Session, *conditions: ColumnElement[bool]) -> list[_Change]:
-    """Return changes, the oldest first; an altered one with what can be read of it."""
+    """Return changes, the oldest first; an altered one with what can be read of it.
+
+    Raises:
+        ReadingTooLongError: the time limit has passed.
+    """
     fields = _Change._fields
     columns = (getattr(AuditRecord, name) for name in fields)
     ordered = select(AuditRecord).where(*conditions).order_by(AuditRecord.at, AuditRecord.id)
     query = ordered.with_only_columns(*columns)
-    rows = load(lambda: [_Change(*row) for row in session.execute(query)])
+    rows = load(lambda: [_Change(*row) for row in within_time(session.execute(query))])
     if rows is not None and all(map(_is_sound, rows)):
         return rows
     records = read_records(session, ordered)

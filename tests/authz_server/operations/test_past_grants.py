@@ -1,7 +1,10 @@
 """Clients that could use a scope in the past, by the stops that were in force then."""
 
+from datetime import timedelta
+
 import pytest
 
+from authz_server.audit.time_limit import ReadingTooLongError, reading_at_most
 from authz_server.operations.audit.grants import find_grants
 from authz_server.operations.clients import create_client, delete_client
 from authz_server.operations.programmes import define_programme, delete_programme
@@ -34,6 +37,13 @@ def stop_for_a_while(desk, kind: str, subject: str):
     at = services.clock()
     lift_stop(services, kind, subject, reason="over", **by)
     return at
+
+
+def test_a_reading_of_many_changes_ends_with_its_time(desk):
+    """Also where no file of records is read: years of changes take longer than a request may."""
+    long_ago = desk.services.clock() - timedelta(days=1)
+    with reading_at_most(0), pytest.raises(ReadingTooLongError):
+        find_could(desk, long_ago)
 
 
 @pytest.mark.parametrize("later", ["deleted", "changed", "emptied"])
