@@ -36,7 +36,7 @@ def define_programme(
 
     Args:
         services: the parts of the server.
-        name: 1 to 100 printable characters.
+        name: 1 to 100 printable characters, without spaces at its ends.
         scopes: scopes in any spelling; a trailing ``/*`` stands for all scopes below.
         clients: ids of clients.
         actor: the recorded actor.
@@ -46,9 +46,12 @@ def define_programme(
         NotFoundError: there is no such scope or client.
         ConflictError: the programme is stopped.
     """
-    if not name.isprintable() or not 1 <= len(name.strip()) <= MAXIMUM_NAME_CHARACTERS:
+    # Forms leave out spaces at the ends of what is entered: another programme would be stopped.
+    is_plain = name.isprintable() and name == name.strip()
+    if not is_plain or not 1 <= len(name) <= MAXIMUM_NAME_CHARACTERS:
         raise InvalidChangeError(
-            f"NAME: use 1 to {MAXIMUM_NAME_CHARACTERS} printable characters for a programme."
+            f"NAME: use 1 to {MAXIMUM_NAME_CHARACTERS} printable characters for a programme, "
+            "without spaces at its ends."
         )
     with services.transaction() as session:
         _require_no_stop(session, name)

@@ -79,6 +79,17 @@ def test_programmes_are_defined_changed_and_pruned(operator, files):
     assert list_programmes(operator.services) == (stored,)
 
 
+@pytest.mark.parametrize(
+    "name", ["", " ", "cash ", " cash", "x" * 101, "x" + " " * 200, "a\nb"], ids=range(7)
+)
+def test_a_programme_that_a_form_cannot_name_is_refused(operator, name):
+    """Such as one with a space at its end, which a form leaves out: it would name another one."""
+    with pytest.raises(InvalidChangeError, match="without spaces at its ends"):
+        define_programme(
+            operator.services, name, scopes=["mapper/link"], clients=[], actor=operator.actor
+        )
+
+
 def test_a_programme_is_pruned_where_the_files_have_the_section(operator, files):
     files.apply(PROGRAMMES)
     assert files.apply(CLIENT, prune=True).changes == ()
