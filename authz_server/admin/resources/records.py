@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from authz_server.admin.calls import Call, Reply
+from authz_server.admin.long_reads import OneAtATime
 from authz_server.admin.pages import MAXIMUM_LIMIT, PageQuery
 from authz_server.admin.resources.clients import Instant
 from authz_server.operations.audit.search import search_trail
@@ -189,10 +191,17 @@ def show_who(call: Call) -> Reply:
     return Reply(find_who(call.services, query.scope, query.at))
 
 
+@cache
+def lone_reports(retry_after_seconds: int) -> OneAtATime:
+    """Return what lets one report of the process be made at a time: a large one takes seconds."""
+    return OneAtATime(retry_after_seconds, "Another request is making this report.")
+
+
 def show_least_privilege(call: Call) -> Reply:
     """Answer what clients were permitted and do not use."""
     query: LeastPrivilegeQuery = call.query
-    return Reply(report_least_privilege(call.services, days=query.days))
+    with lone_reports(call.services.settings.server.retry_after_seconds).one():
+        return Reply(report_least_privilege(call.services, days=query.days))
 
 
 def show_owners(call: Call) -> Reply:

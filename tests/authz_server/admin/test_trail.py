@@ -6,6 +6,7 @@ import pytest
 
 from authz_server.admin.long_reads import LongReads
 from authz_server.admin.problems import Problem
+from authz_server.admin.resources.records import lone_reports
 from authz_server.operations.audit.verify import verify_audit
 from support.admin_site import require_problem, running_admin_site
 
@@ -146,6 +147,17 @@ def test_one_long_reading_leaves_other_requests_alone(site):
     assert refused.value.headers == {"Retry-After": "7"}
     assert "authz-server audit" in refused.value.detail
     assert site.get("/audit/verify").status_code == 200
+
+
+def test_one_report_of_least_privilege_is_made_at_a_time(site):
+    """It takes seconds with 100,000 clients: several would take the threads of all requests."""
+    seconds = site.services.settings.server.retry_after_seconds
+    with lone_reports(seconds).one():
+        refused = site.get("/reports/least-privilege")
+        require_problem(refused, 503, "unavailable")
+        assert refused.headers["Retry-After"] == str(seconds)
+        assert site.get("/clients?limit=1").status_code == 200
+    assert site.get("/reports/least-privilege").status_code == 200
 
 
 @pytest.mark.parametrize("event", [[], {}, ["token.issued"], None, 5], ids=repr)
