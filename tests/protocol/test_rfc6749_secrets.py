@@ -125,6 +125,40 @@ def test_ids_with_colons_over_basic(protocol: Protocol, endpoint: str, method: s
     assert json.loads(protocol.audit_trail().splitlines()[-1])["client_id"] == ids[1]
 
 
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_id_in_the_form_decides_where_a_basic_header_is_split(protocol: Protocol, endpoint: str):
+    """Otherwise the refusal of two different ids would show who is registered. Cases A1, A8."""
+    number = next(_numbers)
+    short, unknown = f"pair{number}", f"none{number}"
+    client = protocol.parties.make_client(f"{short}:unit", "client_secret_basic")
+    protocol.parties.make_client(short, "client_secret_basic")
+    with protocol.parties.change() as (services, session):
+        services.clients.add_secret(
+            session, short, actor=ACTOR, imported_secret=b"unit:and-a-secret"
+        )
+
+    def status(client_id: str, pair: str) -> int:
+        form = protocol.form(endpoint) | {"client_id": client_id}
+        return protocol.post(endpoint, form, {"Authorization": basic(pair)}).status_code
+
+    assert status(client.id, f"{client.id}:{client.secret}") == 200
+    assert status(short, f"{short}:unit:and-a-secret") == 200
+    for beginning in (short, unknown):
+        for claimed in (beginning, f"{beginning}:unit"):
+            assert status(claimed, f"{beginning}:unit:wrong") == 401
+        assert status("another", f"{beginning}:unit:wrong") == 400
+
+
+def test_the_record_of_a_refusal_names_the_id_that_is_registered(protocol: Protocol):
+    """A header with ``+`` has two readings. Case A8."""
+    number = next(_numbers)
+    client = protocol.parties.make_client(f"recorded{number}:unit", "client_secret_basic")
+    protocol.record_refusals_alone()
+    by_basic(protocol, "token", f"{client.id}:wrong+secret")
+    record = json.loads(protocol.audit_trail().splitlines()[-1])
+    assert record["client_id"] == client.id
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_generated_secrets_need_no_escaping(protocol: Protocol, endpoint: str, method: str):

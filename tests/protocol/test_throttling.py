@@ -15,6 +15,7 @@ from support.protocol import (
     ENDPOINTS,
     METHODS,
     Protocol,
+    basic,
     facts,
     present,
     require_refusal,
@@ -118,6 +119,24 @@ def test_throttling_tells_nothing_of_who_exists(throttled: Protocol, endpoint: s
         assert [answer.status_code for answer in answers] == [401] * 100 + [429]
         last.append(facts(answers[-1]))
     assert last[0] == last[1] == last[2]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_throttling_tells_nothing_of_who_exists_by_an_id_with_a_colon(
+    strict: Protocol, endpoint: str
+):
+    """Where a Basic header is split depends on who is registered. Cases A1, A8, A13."""
+    number = next(_numbers)
+    strict.parties.make_client(f"known{number}:unit", "client_secret_basic")
+    seen = []
+    for beginning in (f"known{number}", f"unknown{number}"):
+        pairs = [f"{beginning}:{secret}" for secret in ("a", "b", "c", f"unit:{WRONG}")]
+        answers = [
+            strict.post(endpoint, strict.form(endpoint), {"Authorization": basic(pair)})
+            for pair in pairs
+        ]
+        seen.append([answer.status_code for answer in answers])
+    assert seen == [[401, 401, 401, 429]] * 2
 
 
 @pytest.mark.parametrize("method", METHODS)

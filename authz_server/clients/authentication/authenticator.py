@@ -209,15 +209,16 @@ class ClientAuthenticator:
     async def _count_refusal(
         self, claimed: str, attempts: Sequence[_Attempt], address: str, now: float
     ) -> OAuthError:
-        cause = max(attempts, key=lambda attempt: attempt.exactness).cause
+        best = max(attempts, key=lambda attempt: attempt.exactness)
+        cause, client_id = best.cause, best.reading.client_id
         # The right secret by a wrong method is not a guess.
         if cause != "method_not_registered":
             wait = self._throttle.count_failure(claimed, address, now)
             if not wait and self._shared_failures is not None:
                 wait = await self._shared_failures.count_failure(claimed, address, now)
             if wait:
-                return _throttled(claimed, cause, wait)
-        return _refusal(cause, claimed)
+                return _throttled(client_id, cause, wait)
+        return _refusal(cause, client_id)
 
 
 def _refusal(cause: str, client_id: str) -> OAuthError:

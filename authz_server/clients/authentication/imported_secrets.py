@@ -7,7 +7,11 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from authz_server.clients.authentication.slots import FairSlots
-from authz_server.clients.authentication.throttle import MAXIMUM_ID_CHARACTERS, network_of
+from authz_server.clients.authentication.throttle import (
+    MAXIMUM_ID_CHARACTERS,
+    counted_id,
+    network_of,
+)
 from authz_server.clients.cache import SecretEntry
 from authz_server.clients.secrets import SecretScheme
 
@@ -79,7 +83,7 @@ class ImportedSecrets:
         Raises:
             OAuthError: ``temporarily_unavailable`` on entry; no slot became free in time.
         """
-        return self._slots.take(network_of(address), client_id[:MAXIMUM_ID_CHARACTERS])
+        return self._slots.take(network_of(address), counted_id(client_id))
 
     def _dummies(self) -> tuple[SecretEntry, ...]:
         if not self._dummy:

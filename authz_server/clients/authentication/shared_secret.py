@@ -68,7 +68,7 @@ class SharedSecret(ClientAuthenticationMethod):
             if client_id is None or secret is None:
                 return None
             return Credentials(CLIENT_SECRET_POST, (Reading(client_id, secret.encode()),))
-        readings = self._read_basic(authorization)
+        readings = self._read_basic(authorization, client_id)
         if (
             client_id is not None
             and readings
@@ -108,10 +108,14 @@ class SharedSecret(ClientAuthenticationMethod):
         for reading, digest in zip(readings, digests, strict=True):
             self._imported.forget(reading.client_id, digest)
 
-    def _read_basic(self, authorization: str) -> tuple[Reading, ...]:
+    def _read_basic(self, authorization: str, claimed: str | None) -> tuple[Reading, ...]:
         """Return the readings of a Basic header: form-decoded (RFC 6749, 2.3.1), then undecoded.
 
         Some clients encode and some do not. A pair is decoded as a whole or not at all.
+
+        Args:
+            authorization: the header.
+            claimed: the id in the form, if any.
         """
         if not _is_basic(authorization) or len(authorization) > MAXIMUM_AUTHORIZATION_CHARACTERS:
             return ()
@@ -121,7 +125,7 @@ class SharedSecret(ClientAuthenticationMethod):
             if not user or not secret:
                 return ()
             if b":" in secret or not secret.isascii():
-                raw = self._split_undecoded(pair)
+                raw = self._split_undecoded(pair, claimed)
             else:
                 raw = Reading(user.decode(), secret)
             if b"%" not in pair and b"+" not in pair:
@@ -132,12 +136,17 @@ class SharedSecret(ClientAuthenticationMethod):
             return ()
         return (plain, raw) if plain.proof else (raw,)
 
-    def _split_undecoded(self, pair: bytes) -> Reading:
+    def _split_undecoded(self, pair: bytes, claimed: str | None) -> Reading:
         """Split at the first colon (RFC 7617, 2), or after the longest registered id.
 
         Few clients encode an id, so that one with a colon arrives as it is. There is one reading in
-        either case, so that a registered id costs no more than an unknown one.
+        either case, so that a registered id costs no more than an unknown one. An id in the form
+        decides: otherwise the refusal of two different ids would show which are registered.
         """
+        if claimed and pair.startswith(f"{claimed}:".encode()):
+            length = len(claimed.encode())
+            if pair[length + 1 :]:
+                return _reading(pair[:length], pair[length + 1 :])
         first = pair.index(b":")
         end = pair.rfind(b":", first + 1, MAXIMUM_ID_CHARACTERS + 1)
         # Ids are ASCII: no other byte makes one.

@@ -156,5 +156,14 @@ class RequestLimit:
         return wait
 
 
+def counted_id(client_id: str) -> str:
+    """Return the part of a claimed id for which attempts are counted: up to its first colon.
+
+    Where else an undecoded Basic header is split depends on which ids are registered. The counts
+    must not show it.
+    """
+    return client_id.partition(":")[0][:MAXIMUM_ID_CHARACTERS]
+
+
 def _pair(client_id: str, address: str) -> tuple[str, str]:
-    return client_id[:MAXIMUM_ID_CHARACTERS], network_of(address)
+    return counted_id(client_id), network_of(address)
