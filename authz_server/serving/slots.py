@@ -32,10 +32,20 @@ class Slot:
     deaths: int = 0
     start_at: float = 0.0
 
+    def find_problems(self) -> tuple[str, ...]:
+        """Return why its worker does not serve; no reasons if it does."""
+        worker = self.worker
+        if worker is None or not worker.reported_at:
+            return ("a worker is not running yet",)
+        if not worker.latest.accepts:
+            return ("a worker is ending",)
+        if worker.is_silent(time.monotonic()):
+            return ("a worker does not answer",)
+        return worker.latest.failed
+
     def serves(self) -> bool:
         """Return whether its worker reports that it can serve."""
-        worker = self.worker
-        return worker is not None and worker.reported_at > 0 and not worker.latest.failed
+        return not self.find_problems()
 
 
 @dataclass(eq=False)
@@ -50,12 +60,8 @@ class Generation:
 
     def has_others_that_serve(self, slot: Slot) -> bool:
         """Return whether the worker of another slot serves the listener of ``slot``."""
-        now = time.monotonic()
-        return any(
-            each.worker is not None and each.serves() and not each.worker.is_silent(now)
-            for each in self.slots
-            if each is not slot and each.role == slot.role
-        )
+        others = (each for each in self.slots if each is not slot and each.role == slot.role)
+        return any(each.serves() for each in others)
 
 
 def make_slots(settings: Settings) -> list[Slot]:

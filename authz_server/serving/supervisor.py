@@ -107,17 +107,8 @@ class Supervisor:
 
     def require_serving(self) -> None:
         """Raise LookupError with the reasons unless every worker serves."""
-        now = time.monotonic()
-        found: dict[str, None] = {}
         public = [slot for slot in self._current.slots if slot.role == "public"]
-        for slot in public:
-            worker = slot.worker
-            if worker is None or not worker.reported_at:
-                found["a worker is not running yet"] = None
-            elif worker.is_silent(now):
-                found["a worker does not answer"] = None
-            else:
-                found |= dict.fromkeys(worker.latest.failed)
+        found = dict.fromkeys(each for slot in public for each in slot.find_problems())
         if found or not public:
             raise LookupError(", ".join(found) or "no worker runs")
 

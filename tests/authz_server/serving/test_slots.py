@@ -1,12 +1,15 @@
 """The main process: how long it waits before it replaces a worker, and what it listens on."""
 
 import socket
+import time
 from contextlib import closing
 
 import pytest
 
 from authz_server.serving.listeners import ServingError, open_listener
-from authz_server.serving.slots import LONGEST_PAUSE_SECONDS, pause_after
+from authz_server.serving.self_check import Report
+from authz_server.serving.slots import LONGEST_PAUSE_SECONDS, Generation, Slot, pause_after
+from authz_server.serving.worker_processes import SILENCE_SECONDS, Worker
 from authz_server.settings import ServerSettings
 
 
@@ -16,6 +19,33 @@ def test_pauses_double_up_to_the_longest_however_many_workers_died():
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6]
     for deaths in (9, 100, 1_023, 1_024, 10_000, 1_000_000):
         assert pause_after(deaths) == LONGEST_PAUSE_SECONDS == 30.0
+
+
+@pytest.mark.parametrize(
+    ("report", "age", "problem"),
+    [
+        (Report(), 0.0, ""),
+        (Report(failed=("keys: none",)), 0.0, "keys: none"),
+        (Report(), SILENCE_SECONDS + 60, "a worker does not answer"),
+        # It was told to end by somebody else than the main process.
+        (Report(accepts=False), 0.0, "a worker is ending"),
+    ],
+)
+def test_a_worker_that_accepts_nothing_keeps_no_other_from_accepting(report, age, problem):
+    """Case J108, Case J114."""
+    now = time.monotonic()
+    worker = Worker(None, -1, now - age, reported_at=now - age, latest=report)
+    one, replaced, admin = (
+        Slot("public", 0, -1, worker),
+        Slot("public", 1, -1),
+        Slot("admin", 0, -1),
+    )
+    generation = Generation(None, {}, {}, [one, replaced, admin])
+    assert one.find_problems() == tuple(filter(None, [problem]))
+    assert generation.has_others_that_serve(replaced) == one.serves() == (not problem)
+    assert replaced.find_problems() == ("a worker is not running yet",)
+    assert not generation.has_others_that_serve(admin)
+    assert not generation.has_others_that_serve(one)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
