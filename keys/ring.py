@@ -356,17 +356,18 @@ class KeyRings:
     def find_failures(self, besides: str) -> list[str]:
         """Return why other rings than ``besides`` cannot sign, as far as this process has failed.
 
-        Each entry begins with ``keys:RING``. Only keys that failed last are tried again.
+        Each entry begins with ``keys:RING``. Only keys that failed last are tried again, a few at a
+        time.
         """
         known, now = self._key_set, self._clock()
-        found = []
+        signers = []
         for name in known.rings.keys() - {besides}:
             with suppress(NoActiveKeyError):
                 signing, key = self._find_signer(known, name, now)
                 # A ring that has moved is reported under the name of its successor.
-                problem = self._signer.find_failure(signing, key) if key.ring == name else ""
-                found += [f"keys:{name} {problem}"] if problem else []
-        return sorted(found)
+                signers += [(signing, key)] if key.ring == name else []
+        found = self._signer.find_failures(signers)
+        return sorted(f"keys:{name} {problem}" for name, problem in found.items())
 
     def has_active_key(self, ring: str) -> bool:
         """Return whether ``ring``, or the ring that succeeds it, has an active key."""

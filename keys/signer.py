@@ -6,7 +6,7 @@ would verify. After a mismatch, the backend therefore drops the key and reads it
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from keys.backend import KeyBackend, TracedSignature
@@ -30,6 +30,8 @@ PROOF_INPUT = b"authz-server proof of possession"
 FORGET_INTERVAL_SECONDS = 1.0
 #: How long the result of a signature or of a backend check is used.
 PROOF_INTERVAL_SECONDS = 1.0
+#: How many keys that failed are tried again at once.
+TRIED_AT_ONCE = 16
 #: Interval of test signatures at a backend that logs each one; in between its state is checked.
 LOGGED_PROOF_INTERVAL_SECONDS = 60.0
 _RESULTS: Mapping[type[BackendError], str] = {
@@ -213,10 +215,22 @@ class CheckedSigner:
             return str(error)
         return ""
 
-    def find_failure(self, ring: RingKeys, key: PublishedKey) -> str:
-        """Return why ``key`` cannot sign, if it failed last and still does; else empty."""
-        last = self._outcomes.get(key.kid)
-        return self.find_problem(ring, key) if last is not None and last.problem else ""
+    def find_failures(self, signers: Iterable[tuple[RingKeys, PublishedKey]]) -> dict[str, str]:
+        """Return why keys cannot sign that failed last, by the name of the ring.
+
+        A few of them are tried again, those first that were tried the longest ago: of many rings,
+        one check would otherwise take minutes, and the backend would have no rest.
+        """
+        failed: list[tuple[_Outcome, RingKeys, PublishedKey]] = []
+        for ring, key in signers:
+            last = self._outcomes.get(key.kid)
+            if last is not None and last.problem:
+                failed.append((last, ring, key))
+        failed.sort(key=lambda each: each[0].at)
+        problems = {key.ring: last.problem for last, _, key in failed}
+        for _, ring, key in failed[:TRIED_AT_ONCE]:
+            problems[key.ring] = self.find_problem(ring, key)
+        return {name: problem for name, problem in problems.items() if problem}
 
     def _sign_proof(self, ring: RingKeys, backend: KeyBackend, key: PublishedKey) -> None:
         if backend.caps.in_process:

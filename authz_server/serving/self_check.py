@@ -19,6 +19,9 @@ CHECK_SECONDS = 3.0
 #: One for each check on the lane: of the rings besides the default one, of audit records, of the
 #: database's room and of shared counts.
 CHECK_THREADS = 4
+#: The other rings that a report names, and the length of each entry: it has to fit into the pipe
+#: to the main process, which otherwise never sees its end.
+MOST_NAMED, _ENTRY_CHARACTERS = 20, 300
 _NO_ANSWER = f"no answer within {CHECK_SECONDS:.0f} s"
 
 
@@ -104,7 +107,9 @@ class SelfCheck:
             return [f"keys: other rings: {_NO_ANSWER}"]
         except Exception as fault:  # noqa: BLE001 - it is reported, and the next report comes
             return [f"keys: other rings: {_describe(fault)}"]
-        return failures
+        named = [each[:_ENTRY_CHARACTERS] for each in failures[:MOST_NAMED]]
+        left = len(failures) - len(named)
+        return [*named, f"keys: {left} more rings cannot sign"] if left else named
 
     async def _find_audit_problem(self) -> str:
         """Try to write audit records again: without a record no token is issued."""

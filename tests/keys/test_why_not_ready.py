@@ -1,13 +1,14 @@
 """The reason why this process could not sign now: proved cheaply, never assumed."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from keys.backend import TracedSignature
 from keys.backends.local.sql import LocalBackend
 from keys.errors import BackendDenied, BackendUnavailable, StoreUnavailable
-from keys.events import BackendAnswered
+from keys.events import BackendAnswered, ignore
 from keys.key_set import read_ring
 from keys.lifecycle.orders import Revoke, Taint
 from keys.memory import MemoryEncryptedKeyStorage
@@ -15,6 +16,7 @@ from keys.ring import KeyRings
 from keys.signer import (
     LOGGED_PROOF_INTERVAL_SECONDS,
     PROOF_INTERVAL_SECONDS,
+    TRIED_AT_ONCE,
     CheckedSigner,
 )
 from keys.signing_key import KeyState
@@ -324,6 +326,25 @@ def test_a_remote_ring_is_asked_only_after_a_request_has_failed():
     signatures = two.backend.signatures
     assert two.find() == []
     assert two.backend.signatures == signatures
+
+
+def test_of_many_rings_that_fail_a_few_are_tried_at_a_time_and_each_in_turn(monkeypatch):
+    """One check would take minutes, and the next one would follow at once."""
+    signer, tried = CheckedSigner({}, ignore), []
+    keys = [SimpleNamespace(kid=f"{n}", ring=f"ring-{n}") for n in range(3 * TRIED_AT_ONCE)]
+
+    def fail(key) -> str:
+        signer._store_outcome(key, "away")  # noqa: SLF001
+        return "away"
+
+    monkeypatch.setattr(signer, "find_problem", lambda _, key: tried.append(key) or fail(key))
+    for key in keys:
+        fail(key)
+    for number in range(1, 4):
+        found = signer.find_failures([(None, key) for key in keys])
+        assert found == {key.ring: "away" for key in keys}
+        assert len(tried) == number * TRIED_AT_ONCE
+    assert {key.ring for key in tried} == {key.ring for key in keys}
 
 
 def test_a_ring_without_a_signer_is_left_to_its_judgement(world):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from authz_server.serving import self_check
-from authz_server.serving.self_check import CHECK_THREADS, Report, SelfCheck
+from authz_server.serving.self_check import CHECK_THREADS, MOST_NAMED, Report, SelfCheck
 from authz_server.waiting import Lane
 from support.asked import lanes
 
@@ -88,6 +88,20 @@ def test_other_rings_that_hang_or_fail_leave_the_worker_able_to_serve(monkeypatc
             assert not any(each.startswith("keys") for each in report.failed)
 
     asyncio.run(act())
+
+
+def test_a_report_about_many_rings_fits_into_the_pipe():
+    """Otherwise the main process never sees its end, and takes the worker for one that hangs."""
+    many = [f"keys:ring-{number:04} {'x' * 1_000}" for number in range(2_000)]
+
+    async def act() -> Report:
+        async with checking(others=lambda: many) as (check, _):
+            return await check.check()
+
+    report = asyncio.run(act())
+    assert len(report.encode()) < 16_384
+    assert report.degraded[0].startswith("keys:ring-0000 x")
+    assert report.degraded[MOST_NAMED:] == (f"keys: {2_000 - MOST_NAMED} more rings cannot sign",)
 
 
 def test_a_check_that_hangs_is_reported_at_once_until_it_returns(monkeypatch):
