@@ -179,11 +179,15 @@ class Rotator:
         # Observe again after the write: another rotator may have made the version meanwhile.
         state = self._reader.observe(ring, actor)
         try:
-            if not plan_tick(state).create or not self._claim(state, "a standby is needed"):
+            if not plan_tick(state).create:
                 return
-        except BackendBroken as error:
+            # Before the claim: each tick would write two events, for as long as the keys are lost.
+            _require_held(state)
+        except BackendError as error:
             # The first plan has raised the alarm. A version would only follow the other keys there.
             outcome.failures.append(f"no version was made: {error}")
+            return
+        if not self._claim(state, "a standby is needed"):
             return
         with suppress(BackendError):
             self._publish(outcome, ring, actor, self._create(outcome, state, actor))

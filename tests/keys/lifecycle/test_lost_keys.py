@@ -39,9 +39,13 @@ def test_the_clock_makes_none_either(world):
     world.tick(T)  # the standby has become active
     made = world.backend.created
     lose_every_version(world)
+    before = len(world.events())
     for _ in range(3):
-        world.tick(T)
+        outcome = world.tick(T)
+        assert any("shows no version of ring any more" in each for each in outcome.failures)
     assert world.backend.created == made
+    # Each minute, on each node, until somebody restores them.
+    assert "ring.version_ordered" not in world.events()[before:]
     assert "backend.disabled" in world.received.alarms()
 
 
