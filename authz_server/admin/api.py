@@ -17,7 +17,7 @@ from authz_server.admin.approvals import (
     make_control,
     settle_acts,
 )
-from authz_server.admin.authentication import Callers, require_permission
+from authz_server.admin.authentication import Callers, authorise_route
 from authz_server.admin.bodies import read_body, read_query
 from authz_server.admin.calls import AdminParts, Call, NoBody, Reply
 from authz_server.admin.creations import creation_key
@@ -207,7 +207,8 @@ class AdminApi:
         caller = self._callers.authenticate(request, address) if known is None else known
         request.client_id = caller.name
         self._rates.count(caller.key)
-        limits = self._authorise(route, caller)
+        now = self._parts.services.corrected_clock()
+        limits = authorise_route(caller, route, now=now)
         if request.fault is not None:
             raise request.fault
         with self.lone_calls.one() if route.is_alone else nullcontext():
@@ -234,16 +235,6 @@ class AdminApi:
             return carry_out(route, act, call, request, request_id)
         except HeldBack as held:
             return self._file(route, call, held, request, request_id)
-
-    def _authorise(self, route: Route, caller: Caller) -> Limits:
-        """Return the limits within which a caller uses a route."""
-        now = self._parts.services.corrected_clock()
-        whole_server = route.limited not in {"open", "part", "items"}
-        for permission in route.further:
-            require_permission(caller, permission, now=now, whole_server=whole_server)
-        held = (each for each in route.one_of if each in caller.permissions)
-        permission = next(held, route.permission)
-        return require_permission(caller, permission, now=now, whole_server=whole_server)
 
     def _read(
         self,

@@ -1,11 +1,13 @@
 """Callers of the admin API: access tokens of this server for it (RFC 6750, RFC 9449, RFC 8705)."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from authz_server.admin.problems import Problem
+from authz_server.admin.route_kinds import Route
 from authz_server.assembly.server import ServerServices
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.certificates import ClientCertificate
@@ -177,7 +179,12 @@ class Callers:
 
 
 def require_permission(
-    caller: Caller, permission: str, *, now: datetime, whole_server: bool
+    caller: Caller,
+    permission: str,
+    *,
+    now: datetime,
+    whole_server: bool,
+    instead: Iterable[str] = (),
 ) -> Limits:
     """Return the limits within which a caller may do something.
 
@@ -186,12 +193,13 @@ def require_permission(
         permission: the permission that the act needs; empty: every caller has it.
         now: the present time.
         whole_server: whether the act concerns the whole server.
+        instead: the permissions each of which is enough as well.
 
     Raises:
         Problem: ``insufficient-scope``, ``insufficient-user-authentication`` or ``refused``.
     """
     try:
-        return authorise(caller, permission, now=now, whole_server=whole_server)
+        return authorise(caller, permission, now=now, whole_server=whole_server, instead=instead)
     except PermissionMissingError as missing:
         detail, name, headers = str(missing), "insufficient-scope", {}
         if caller.scheme:
@@ -203,6 +211,29 @@ def require_permission(
         raise Problem("insufficient-user-authentication", str(old)) from None
     except LimitedCallerError as limited:
         raise Problem("refused", str(limited)) from None
+
+
+def authorise_route(caller: Caller, route: Route, *, now: datetime) -> Limits:
+    """Return the limits within which a caller uses a route.
+
+    Args:
+        caller: the caller.
+        route: the route.
+        now: the present time.
+
+    Raises:
+        Problem: as :func:`require_permission`.
+    """
+    require = partial(
+        require_permission,
+        caller,
+        now=now,
+        whole_server=route.limited not in {"open", "part", "items"},
+    )
+    for permission in route.further:
+        require(permission)
+    held = (each for each in route.one_of if each in caller.permissions)
+    return require(next(held, route.permission), instead=route.instead)
 
 
 def _listed(audience: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -73,7 +73,10 @@ def _describe(
 ) -> dict[str, Any]:
     scopes = [route.permission, *route.further] if route.permission else []
     # Each of several requirements is enough.
-    security = [{"oauth2": [each]} for each in route.one_of] or [{"oauth2": scopes}]
+    security = [{"oauth2": [each]} for each in route.one_of] or [
+        {"oauth2": scopes},
+        *({"oauth2": [each]} for each in route.instead),
+    ]
     described: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,

@@ -47,6 +47,8 @@ class Route:
         one_of: the scopes of which its callers need one, instead of ``permission``; ``prepare``
             requires further ones of them by the request.
         further: the other scopes that its callers need.
+        instead: the scopes each of which is enough in place of ``permission``. A recent log-in is
+            needed as for that one.
         maximum_body_bytes: the largest body, where it exceeds ``server.maximum_body_bytes``.
         is_long: whether it reads much: one such call runs at a time, for a limited time.
         is_alone: whether one call of such routes runs at a time.
@@ -68,6 +70,7 @@ class Route:
     limited: Limited | None = None
     one_of: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     maximum_body_bytes: int = 0
     is_long: bool = False
     is_alone: bool = False

@@ -71,10 +71,10 @@ __all__ = ["PREFIX", "ROUTES", "Route"]
 PREFIX = "/admin/v1"
 
 
-def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ...]:
+def _secrets(path: str, of: SecretResources, permission: str, *instead: str) -> tuple[Route, ...]:
     one = f"{path}/{{secret_id}}"
     write = "secrets:write"
-    return (
+    routes = (
         _list(path, permission, of.list, SecretView),
         _create(path, write, of.add, SecretView, NewSecretBody, of.repeat, members=SecretAnswer),
         _create(
@@ -89,6 +89,7 @@ def _secrets(path: str, of: SecretResources, permission: str) -> tuple[Route, ..
         _read(one, permission, of.show, SecretView),
         _change(one, write, of.end, of.load, SecretView, None, method="DELETE", query=EndQuery),
     )
+    return tuple(replace(each, instead=instead) if each.changes else each for each in routes)
 
 
 _CLIENT = "/clients/{client_id}"
@@ -137,7 +138,8 @@ ROUTES: tuple[Route, ...] = (
                 ResourceServerView, _C.Switch),
         _change(f"{_SERVER}/disable", _RS_WRITE, _RS.disable_server, _RS.load_server,
                 ResourceServerView, _C.Switch),
-        *_secrets(f"{_SERVER}/secrets", SecretResources("resource_server"), _RS_READ),
+        # Who changes a resource server may give it keys, too.
+        *_secrets(f"{_SERVER}/secrets", SecretResources("resource_server"), _RS_READ, _RS_WRITE),
         _list("/scopes", _S_READ, _S.list_all, ScopeView, _S.ScopeQuery),
         _create("/scopes", _S_WRITE, _S.add, ScopeView, _S.NewScope, _S.repeat),
         _create("/scopes/assignments", _S_WRITE, _S.assign_several, _S.Assigned, _S.Assignment,

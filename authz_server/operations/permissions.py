@@ -189,14 +189,16 @@ class Caller:
         """The same text for each call of the same caller, by whichever way."""
         return f"{self.kind}:{self.operator_id or self.name}"
 
-    def limits_for(self, permission: str) -> Limits | None:
-        """Return the limits of a permission; None: the caller does not have it.
+    def limits_for(self, *permissions: str) -> Limits | None:
+        """Return the limits of a permission, or of several; None: the caller has none of them.
 
         The empty permission is that of every caller.
         """
-        if not permission or self.kind == "command":
+        if "" in permissions or self.kind == "command":
             return UNLIMITED
-        found = [grant.limits for grant in self.grants if permission in grant.permissions]
+        found = [
+            grant.limits for grant in self.grants if not grant.permissions.isdisjoint(permissions)
+        ]
         if not found:
             return None
         limits, *others = found
@@ -206,7 +208,12 @@ class Caller:
 
 
 def authorise(
-    caller: Caller, permission: str, *, now: datetime, whole_server: bool = False
+    caller: Caller,
+    permission: str,
+    *,
+    now: datetime,
+    whole_server: bool = False,
+    instead: Iterable[str] = (),
 ) -> Limits:
     """Return the limits within which the caller may do something.
 
@@ -215,13 +222,14 @@ def authorise(
         permission: the permission that the act needs; empty: every caller has it.
         now: the present time.
         whole_server: whether the act concerns the whole server, so that no limited caller has it.
+        instead: the permissions each of which is enough as well.
 
     Raises:
         PermissionMissingError: the caller does not have the permission.
         LimitedCallerError: the caller has it for a part of the server alone.
         AuthenticationTooOldError: the log-in of the operator is too old.
     """
-    limits = caller.limits_for(permission)
+    limits = caller.limits_for(permission, *instead)
     if limits is None:
         raise PermissionMissingError(permission)
     if whole_server and limits:

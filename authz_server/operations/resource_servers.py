@@ -27,6 +27,7 @@ class ResourceServerView:
 
     Attributes:
         identifier: its URI, the audience of its tokens.
+        organisation: the organisation that runs it; empty: it serves all.
         state: ``enabled`` or ``disabled``.
         signing_ring: the key ring that signs its tokens; None: the default ring.
         scopes: the canonical names of the scopes that it owns.
@@ -37,6 +38,7 @@ class ResourceServerView:
     id: str
     name: str
     identifier: str | None
+    organisation: str
     state: str
     token_format: str | None
     signing_ring: str | None
@@ -186,6 +188,7 @@ def _describe(client: Client, now: datetime, scopes: Sequence[str]) -> ResourceS
         id=client.id,
         name=client.name,
         identifier=resource.identifier if resource else None,
+        organisation=client.organisation,
         state=state_of(client, now),
         token_format=resource.token_format if resource else None,
         signing_ring=resource.signing_ring if resource else None,

@@ -86,6 +86,8 @@ def _body(route: Route) -> object:
 def _expected(route: Route, permissions: frozenset[str], limits: Limits, *, fresh: bool) -> str:
     """Return the name of the refusal that the rules of a route demand; empty for none."""
     needed = {*route.further} if route.one_of else {route.permission, *route.further}
+    if not permissions.isdisjoint(route.instead):
+        needed -= {route.permission}
     if not permissions.issuperset(needed - {""}) or (
         route.one_of and permissions.isdisjoint(route.one_of)
     ):

@@ -115,7 +115,8 @@ def test_a_route_refuses_everybody_without_its_permission(site, refused, route):
     assert len(bodies) == 1
     for scope in ALL_SCOPES:
         answer = site.send(route.method, path, token=site.token(scope))
-        permitted = {"", scope, *((route.permission,) if scope in route.one_of else ())}
+        enough = scope in {*route.one_of, *route.instead}
+        permitted = {"", scope, *((route.permission,) if enough else ())}
         missing = [each for each in (*route.further, route.permission) if each not in permitted]
         if not missing:
             assert answer.status_code not in {401, 403}, answer.text
@@ -156,7 +157,8 @@ def test_the_document_describes_every_route(site):
         operation = document["paths"][f"{PREFIX}{route.path}"][route.method.lower()]
         scopes = [route.permission, *route.further] if route.permission else []
         one_of = [{"oauth2": [each]} for each in route.one_of]
-        assert operation["security"] == (one_of or [{"oauth2": scopes}])
+        others = [{"oauth2": [each]} for each in route.instead]
+        assert operation["security"] == (one_of or [{"oauth2": scopes}, *others])
         assert operation["summary"]
     flow = document["components"]["securitySchemes"]["oauth2"]["flows"]["clientCredentials"]
     assert flow["scopes"] == {name: text for name, _, text in ADMIN_SCOPES}
