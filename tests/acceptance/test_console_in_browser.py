@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from authz_server.operations.permissions import ROLES, Limits
 from support.admin_site import running_admin_site
 from support.axe import axe, violations_in_both_schemes
 from support.browser import browser, visiting
@@ -42,6 +43,10 @@ SCREENS = (
     "/act/client-create",
     "/act/client-edit?id=treasury&name=Other&allowed_scopes=mapper/link",
     "/act/secret-rotate?id=treasury",
+    "/act/api-create",
+    "/act/api-edit?id=mapper&name=Other&token_format=reference",
+    "/act/api-secret-rotate?id=mapper",
+    "/act/scope-add?id=mapper",
     "/act/stop-set?kind=scope&subject=mapper/link",
     "/clients/client?id=nothing",
 )
@@ -152,6 +157,31 @@ def test_a_file_is_uploaded_planned_and_applied_without_javascript(browser, cons
         assert "[clients.uploaded]" in downloading.value.path().read_text()
         assert visitor.problems == []
     assert console.site.get("/clients/uploaded").status_code == 200
+
+
+def test_the_owner_of_an_api_rotates_its_secret_without_javascript(browser, console, url):
+    """From the list of APIs to the new secret, by clicks alone, on a screen of 360 pixels."""
+    limits = Limits(resource_servers=frozenset({"mapper"}))
+    owner = console.operator(*ROLES["api-owner"].permissions, name="grace", limits=limits)
+    before = len(console.site.get("/resource-servers/mapper").json["secrets"])
+    with (
+        console.acting_as(owner),
+        visiting(browser, java_script_enabled=False, viewport=_PHONE) as visitor,
+    ):
+        page = _log_in(visitor, url)
+        page.goto(f"{url}/apis")
+        page.get_by_role("link", name="Mapper", exact=True).click()
+        page.get_by_role("link", name="Rotate the secret").click()
+        page.get_by_label("Purpose").fill("of the new gateway")
+        page.get_by_role("button", name="Preview").click()
+        page.get_by_text("The secrets that work now, and their ends:").wait_for()
+        page.get_by_role("button", name="Rotate the secret").click()
+        page.get_by_role("status").wait_for()
+        assert page.get_by_label("Secret", exact=True).input_value()
+        page.get_by_role("link", name="Back").last.click()
+        assert "of the new gateway" in page.inner_text("main")
+        assert visitor.problems == []
+    assert len(console.site.get("/resource-servers/mapper").json["secrets"]) == before + 1
 
 
 @pytest.mark.usefixtures("module_database_url")

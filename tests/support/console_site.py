@@ -212,6 +212,7 @@ def hostile(console) -> Hostile:
             "/tokens",
             "/audit?subject=client:hostile",
             "/act/client-edit?id=hostile",
+            "/act/api-edit?id=hostile-api",
             f"/act/client-edit?id=hostile&name={quote(HOSTILE)}x&allowed_scopes=mapper/link",
             f"/act/stop-set?kind=client&subject={quote(HOSTILE)}",
             "/act/secret-rotate?id=hostile",

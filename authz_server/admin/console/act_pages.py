@@ -8,7 +8,8 @@ import msgspec
 from flask import Response
 
 from authz_server.admin.api import Performed
-from authz_server.admin.console.acts import ACTS, Act, Field, Values, write_roles
+from authz_server.admin.console.act_kinds import Act, Field, Values
+from authz_server.admin.console.acts import ACTS, write_roles
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.diffs import changes_of, differences
 from authz_server.admin.console.rendering import link
@@ -47,7 +48,7 @@ def _find(view: View, name: str) -> Act:
     act = ACTS.get(name)
     given = view.form if view.method == "POST" else view.arguments
     # The API refuses it anyway; an act that cannot be done has no page.
-    if act is None or not view.desk.may(act.permission) or not all(map(given.get, act.names)):
+    if act is None or not view.desk.may(*act.permissions) or not all(map(given.get, act.names)):
         raise Problem("not-found")
     return act
 
@@ -126,10 +127,12 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
             secret=_secret_of(answer),
         )
     back = act.back(values)
-    return redirection(f"{back}{'&' if '?' in back else '?'}done={act.name}")
+    return redirection(f"{back}{'&' if '?' in back else '?'}done={act.key}")
 
 
 def _send(view: View, act: Act, values: Values, tag: str | None, *, dry_run: bool) -> Performed:
+    # An address can have more than the form.
+    known = {*act.names, *(field.name for field in act.fields), "reason"}
     query = {"dry_run": "true"}
     if not dry_run:
         # Those who decide on an act that waits read the reason.
@@ -139,7 +142,7 @@ def _send(view: View, act: Act, values: Values, tag: str | None, *, dry_run: boo
         act.method,
         path_of(act.path, *_named(act, act.path, values)),
         query=query,
-        body=act.body(values),
+        body=act.body({name: each for name, each in values.items() if name in known}),
         if_match=(tag or "*") if act.item else None,
         idempotency_key="" if dry_run else values.get("key", ""),
     )

@@ -1,72 +1,25 @@
 """The acts that the console offers: for each its request to the admin API and its form."""
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
+from authz_server.admin.console.act_kinds import Act, Field, Values
 from authz_server.admin.console.rendering import as_utc, link
 
-Values = Mapping[str, str]
-FieldKind = Literal["text", "time", "checkbox", "choice", "lines"]
-
 _DAY_SECONDS = 86_400
+#: More of them are no number of seconds that the API takes.
+_MAXIMUM_DIGITS = 12
+#: The fields that are sent as they are entered.
+_TEXTS = (
+    *("name", "organisation", "identifier"),
+    *("token_format", "token_type", "introspection_audience"),
+)
 #: The reason in a plan, which records nothing.
 PLANNED = "-"
 #: The times without a use after which the old secrets of a rotation end.
 _UNUSED = {"1": _DAY_SECONDS, "7": 7 * _DAY_SECONDS, "30": 30 * _DAY_SECONDS}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """A field of a form.
-
-    Attributes:
-        name: its name, which is part of the keys of its texts.
-        kind: how it is entered; ``lines`` has one entry a line.
-        required: whether the act needs it.
-        choices: the values of a choice, the first one by default.
-        member: the member of the item that it shows before it is changed; empty for none.
-    """
-
-    name: str
-    kind: FieldKind = "text"
-    required: bool = False
-    choices: tuple[str, ...] = ()
-    member: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """One act.
-
-    Attributes:
-        name: its name, which is part of its address and of the keys of its texts.
-        permission: the permission that it needs.
-        path: the path of the request, with ``{}`` for each of the names.
-        names: the parameters that the link to the act has.
-        back: returns the page to show afterwards.
-        method: the method of the request.
-        item: the path of the changed item, whose tag the request needs; empty for a creation.
-        fields: the further fields that the plan depends on.
-        asks_reason: whether the request has a reason, which is recorded.
-        body: returns the body; None: there is none.
-        is_grave: whether it interrupts a client, or cannot be undone.
-        is_shown: whether its result is a page of its own, with a secret or the steps of an order.
-    """
-
-    name: str
-    permission: str
-    path: str
-    names: tuple[str, ...]
-    back: Callable[[Values], str]
-    method: str = "POST"
-    item: str = ""
-    fields: tuple[Field, ...] = ()
-    asks_reason: bool = False
-    body: Callable[[Values], dict[str, Any] | None] = lambda _: {}
-    is_grave: bool = False
-    is_shown: bool = False
 
 
 def _client(values: Values) -> str:
@@ -79,6 +32,11 @@ def _keys(_: Values) -> str:
 
 def _apis(_: Values) -> str:
     return "/apis"
+
+
+def _api(values: Values) -> str:
+    """Return the page of an API; the list before it is registered."""
+    return link("/apis/api", id=values["id"]) if values.get("id") else "/apis"
 
 
 def _stop(values: Values) -> str:
@@ -112,18 +70,46 @@ def _lines(values: Values, name: str) -> list[str]:
 
 def _edited(values: Values) -> dict[str, Any]:
     """Return the fields that the form has; another keeps its value."""
-    edited: dict[str, Any] = {
-        name: values[name] for name in ("name", "organisation") if name in values
-    }
+    edited: dict[str, Any] = {name: values[name] for name in _TEXTS if name in values}
     for name in ("allowed_scopes", "default_scopes"):
         if name in values:
             edited[name] = _lines(values, name)
+    if "signing_ring" in values:
+        edited["signing_ring"] = values["signing_ring"].strip() or None
     return edited
 
 
-def _new_client(values: Values) -> dict[str, Any]:
+def _new(values: Values) -> dict[str, Any]:
+    """Return the fields of a new client or API; without an id, one is generated."""
     named = {"id": values["new_id"].strip()} if values.get("new_id", "").strip() else {}
     return {**_edited(values), **named}
+
+
+def _new_api(values: Values) -> dict[str, Any]:
+    return {
+        **_new(values),
+        "scopes": _lines(values, "scopes"),
+        "take_over": values.get("take_over") == "yes",
+        "with_secret": values.get("without_secret") != "yes",
+    }
+
+
+def _new_scope(values: Values) -> dict[str, Any]:
+    return {
+        "name": values.get("name", "").strip(),
+        "description": values.get("description", ""),
+        "resource_server": values["id"],
+        "risk": values.get("risk") or _RISKS[0],
+        "lifetime_cap_seconds": _number(values.get("lifetime_cap_seconds", "").strip()),
+        "aliases": _lines(values, "aliases"),
+        "callback_partner": values.get("callback_partner", "").strip() or None,
+    }
+
+
+def _number(text: str) -> int | str | None:
+    """Return a number as entered; the API refuses another text."""
+    is_number = text.isdecimal() and len(text) <= _MAXIMUM_DIGITS
+    return int(text) if is_number else text or None
 
 
 def _new_secret(values: Values) -> dict[str, Any]:
@@ -167,6 +153,11 @@ def _assigned(values: Values) -> dict[str, Any]:
         "resource_server": values.get("resource_server") or None,
         "take_over": values.get("take_over") == "yes",
     }
+
+
+def _assigned_several(values: Values) -> dict[str, Any]:
+    owner = {**values, "resource_server": values["id"]}
+    return {**_assigned(owner), "scopes": _lines(values, "scopes")}
 
 
 def read_roles(text: str) -> list[dict[str, Any]]:
@@ -220,8 +211,34 @@ _NAMES = (
     Field(name="allowed_scopes", kind="lines", required=True, member="allowed_scopes"),
     Field(name="default_scopes", kind="lines", member="default_scopes"),
 )
+#: The first one is the risk of a scope for which none is chosen.
+_RISKS = ("write", "read", "money")
+_API_FIELDS = (
+    Field(name="name", required=True, member="name"),
+    Field(name="organisation", member="organisation"),
+    *(
+        Field(name=name, kind="choice", choices=choices, member=name)
+        for name, choices in (
+            ("token_format", ("jwt", "reference")),
+            ("token_type", ("at+jwt", "JWT")),
+            ("introspection_audience", ("identifier", "id")),
+        )
+    ),
+    Field(name="signing_ring", member="signing_ring"),
+)
+_IDENTIFIER = Field(name="identifier", required=True, member="identifier")
+_TAKE_OVER = Field(name="take_over", kind="checkbox")
+_SCOPE_FIELDS = (
+    Field(name="name", required=True),
+    Field(name="description"),
+    Field(name="risk", kind="choice", choices=_RISKS),
+    Field(name="lifetime_cap_seconds"),
+    Field(name="aliases", kind="lines"),
+    Field(name="callback_partner"),
+)
 _SECRET = (Field(name="description"), Field(name="expires_at", kind="time"))
-_CLIENT, _SECRETS = "/clients/{}", "/clients/{}/secrets"
+_API_WRITE = "resource-servers:write"
+_CLIENT, _API = "/clients/{}", "/resource-servers/{}"
 _RING, _KEY, _STOP = "/rings/{}", "/rings/{}/keys/{}", "/stops/{}/{}"
 _CHANGE, _OPERATOR, _PROGRAMME = "/changes/{}", "/operators/{}", "/programmes/{}"
 _PASSKEY = f"{_OPERATOR}/passkeys/{{}}"
@@ -241,9 +258,25 @@ def _of_key(name: str, permission: str = "keys:rotate", **options: Any) -> Act: 
 
 
 # fmt: off
+def _of_secrets(prefix: str, owner: str, **options: Any) -> tuple[Act, ...]:  # noqa: ANN401
+    """Return the acts on the secrets of a client, or of an API in the same words."""
+    path, permission = f"{owner}/secrets", "secrets:write"
+    unused = Field(name="unused_days", kind="choice", choices=("7", "1", "30"))
+    acts = (
+        Act(name="secret-add", permission=permission, path=path, names=("id",), fields=_SECRET,
+            body=_new_secret, is_shown=True, **options),
+        Act(name="secret-rotate", permission=permission, path=f"{path}/rotate", names=("id",),
+            fields=(*_SECRET, unused), body=_rotated, is_shown=True, **options),
+        Act(name="secret-end", permission=permission, method="DELETE", path=f"{path}/{{}}",
+            item=f"{path}/{{}}", names=("id", "secret"), body=lambda _: None, is_grave=True,
+            **options),
+    )
+    return tuple(replace(act, name=f"{prefix}{act.name}", words=act.name) for act in acts)
+
+
 ACTS: Mapping[str, Act] = {act.name: act for act in (
     Act(name="client-create", permission="clients:write", path="/clients", names=(),
-        back=lambda _: "/clients", fields=(Field(name="new_id"), *_NAMES), body=_new_client,
+        back=lambda _: "/clients", fields=(Field(name="new_id"), *_NAMES), body=_new,
         is_shown=True),
     Act(name="client-edit", permission="clients:write", method="PATCH", path=_CLIENT, item=_CLIENT,
         names=("id",), back=_client, fields=_NAMES, body=_edited),
@@ -256,14 +289,27 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
     Act(name="client-revoke", permission="tokens:revoke", path="/revocations", names=("id",),
         back=_client, asks_reason=True, is_grave=True,
         body=lambda values: {"client": values["id"], "reason": _reason(values)}),
-    Act(name="secret-add", permission="secrets:write", path=_SECRETS, names=("id",), back=_client,
-        fields=_SECRET, body=_new_secret, is_shown=True),
-    Act(name="secret-rotate", permission="secrets:write", path=f"{_SECRETS}/rotate",
-        names=("id",), back=_client, body=_rotated, is_shown=True,
-        fields=(*_SECRET, Field(name="unused_days", kind="choice", choices=("7", "1", "30")))),
-    Act(name="secret-end", permission="secrets:write", method="DELETE", path=f"{_SECRETS}/{{}}",
-        item=f"{_SECRETS}/{{}}", names=("id", "secret"), back=_client, body=lambda _: None,
-        is_grave=True),
+    *_of_secrets("", _CLIENT, back=_client),
+    Act(name="api-create", permission=_API_WRITE, path="/resource-servers", names=(), back=_api,
+        body=_new_api,
+        fields=(Field(name="new_id"), *_API_FIELDS[:1], _IDENTIFIER, *_API_FIELDS[1:],
+                Field(name="scopes", kind="lines"), _TAKE_OVER,
+                Field(name="without_secret", kind="checkbox")), is_shown=True),
+    Act(name="api-edit", permission=_API_WRITE, method="PATCH", path=_API, item=_API,
+        names=("id",), back=_api, fields=_API_FIELDS, body=_edited),
+    Act(name="api-identifier", permission=_API_WRITE, method="PATCH", path=_API, item=_API,
+        names=("id",), back=_api, fields=(_IDENTIFIER,), body=_edited, is_grave=True),
+    *(Act(name=f"api-{verb}", permission=_API_WRITE, path=f"{_API}/{verb}", item=_API,
+          names=("id",), back=_api, is_grave=verb == "disable")
+      for verb in ("enable", "disable")),
+    Act(name="api-delete", permission=_API_WRITE, method="DELETE", path=_API, item=_API,
+        names=("id",), back=_apis, body=lambda _: None, is_grave=True),
+    Act(name="scope-add", permission="scopes:write", path="/scopes", names=("id",), back=_api,
+        fields=_SCOPE_FIELDS, body=_new_scope),
+    Act(name="scope-assign-several", permission="scopes:write", path="/scopes/assignments",
+        names=("id",), back=_api, body=_assigned_several,
+        fields=(Field(name="scopes", kind="lines", required=True), _TAKE_OVER)),
+    *_of_secrets("api-", _API, back=_api, instead=(_API_WRITE,)),
     Act(name="stop-set", permission="tokens:revoke", path="/stops", names=("kind", "subject"),
         back=_stop, asks_reason=True, body=_stopped, is_grave=True),
     Act(name="stop-lift", permission="tokens:revoke", path=f"{_STOP}/lift", item=_STOP,
@@ -276,8 +322,7 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
         item=_PROGRAMME, names=("name",), back=_apis, body=lambda _: None, is_grave=True),
     Act(name="scope-assign", permission="scopes:write", path="/scopes/{}/assign",
         item="/scopes/{}", names=("scope",), back=_apis, body=_assigned,
-        fields=(Field(name="resource_server", member="resource_server"),
-                Field(name="take_over", kind="checkbox"))),
+        fields=(Field(name="resource_server", member="resource_server"), _TAKE_OVER)),
     _of_key("ring-rotate", path=f"{_RING}/rotate", item=_RING, names=("ring",)),
     _of_key("ring-freeze", path=f"{_RING}/freeze", item=_RING, names=("ring",)),
     _of_key("ring-unfreeze", path=f"{_RING}/unfreeze", item=_RING, names=("ring",)),

@@ -10,8 +10,8 @@ from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from authz_server.admin.api import AdminApi, Performed
+from authz_server.admin.console.act_kinds import Values
 from authz_server.admin.console.act_pages import resume_act, show_act
-from authz_server.admin.console.acts import Values
 from authz_server.admin.console.desk import Desk, RefusedError
 from authz_server.admin.console.languages import (
     LANGUAGE_COOKIE,
@@ -207,7 +207,7 @@ def _screen_of(act: str, values: Values) -> str:
     if act in {"stop-set", "stop-lift"} and values.get("kind") == "client":
         return "clients"
     nouns = {"client": "clients", "secret": "clients", "ring": "keys", "key": "keys"}
-    further = {"stop": "apis", "scope": "apis", "programme": "apis", "token": "tokens"}
+    further = {**dict.fromkeys(("api", "stop", "scope", "programme"), "apis"), "token": "tokens"}
     people = {"operator": "operators", "passkey": "operators"}
     return (nouns | further | people).get(act.partition("-")[0], "changes")
 

@@ -47,9 +47,9 @@ class Desk:
         self._address = address
         self.caller = caller
 
-    def may(self, permission: str) -> bool:
-        """Return whether the operator has a permission; the API decides on each request."""
-        return not permission or permission in self.caller.permissions
+    def may(self, *permissions: str) -> bool:
+        """Return whether the operator has one of them; the API decides on each request."""
+        return "" in permissions or not self.caller.permissions.isdisjoint(permissions)
 
     def send(  # noqa: PLR0913 - the parts of a request, by name
         self,

@@ -8,10 +8,12 @@ from flask import Response
 from authz_server.admin.console.desk import path_of
 from authz_server.admin.console.rendering import RISKS
 from authz_server.admin.console.views import View
+from authz_server.clients.registrations import ADMIN_IDENTIFIER
 
 _PAGE = 40
 #: The largest number of cells of a matrix.
 _CELLS = 900
+_READ, _WRITE = "resource-servers:read", "resource-servers:write"
 #: The largest number of shown callbacks.
 _CALLBACKS = 50
 
@@ -21,7 +23,7 @@ def show_list(view: View) -> Response:
     scopes = view.desk.every("/scopes", "scopes:read")
     page = view.desk.find(
         "/resource-servers",
-        "resource-servers:read",
+        _READ,
         cursor=view.arguments.get("cursor"),
         limit=_PAGE,
     )
@@ -40,6 +42,7 @@ def show_list(view: View) -> Response:
         stopped={(each["kind"], each["subject"]) for each in stops},
         programmes=view.desk.every("/programmes", "scopes:read"),
         callbacks=_callbacks(view),
+        may_register=_may_register(view),
     )
 
 
@@ -60,12 +63,38 @@ def show(view: View) -> Response:
     return view.page(
         "api.html",
         server=server,
+        has_secrets=_reaches(view, server, _READ),
+        changes=_reaches(view, server, _WRITE),
+        rotates=_reaches(view, server, _WRITE, "secrets:write"),
+        assigns=_reaches(view, server, "scopes:write"),
+        may_register=_may_register(view) and server["identifier"] != ADMIN_IDENTIFIER,
         scopes=scopes["items"],
         further_scopes=scopes["next"],
         clients=page["items"] if page else [],
         following=page["next"] if page else None,
         stopped={(each["kind"], each["subject"]) for each in stops},
     )
+
+
+def _reaches(view: View, server: dict[str, Any], *permissions: str) -> bool:
+    """Return whether an API lies within the limits of one of the permissions.
+
+    One without an organisation serves all: it lies within no limits by organisations.
+    """
+    limits = view.desk.caller.limits_for(*permissions)
+    if limits is None:
+        return False
+    pairs = (
+        (limits.resource_servers, server["id"]),
+        (limits.organisations, server["organisation"]),
+    )
+    return all(admitted is None or value in admitted for admitted, value in pairs)
+
+
+def _may_register(view: View) -> bool:
+    """Return whether the operator registers and deletes APIs, which no one with limits does."""
+    limits = view.desk.caller.limits_for(_WRITE)
+    return limits is not None and not limits
 
 
 def _callbacks(view: View) -> list[dict[str, Any]]:

@@ -22,12 +22,11 @@ def _client(console, client_id: str) -> dict:
 
 def test_every_act_is_a_route_with_its_permission():
     """The console has no rule of its own."""
-    table = {
-        (route.method, re.sub(r"\{\w+\}", "{}", route.path)): route.permission for route in ROUTES
-    }
+    table = {(route.method, re.sub(r"\{\w+\}", "{}", route.path)): route for route in ROUTES}
     for act in ACTS.values():
-        permission = table[act.method, act.path]
-        assert permission in {act.permission, ""}, act.name
+        route = table[act.method, act.path]
+        assert route.permission in {act.permission, ""}, act.name
+        assert route.instead == act.instead, act.name
 
 
 def test_a_plan_changes_nothing_and_its_confirmation_does(console, client_id):
@@ -57,18 +56,19 @@ def test_a_form_that_lacks_its_fields_is_refused(console, act, caplog):
 
 def test_a_form_without_its_fields_takes_nothing_away(console, client_id):
     """Of an operator and of a client that exist: a field that was not sent keeps its value."""
-    operator, client = "/operators/grace", f"/clients/{client_id}"
-    before = [console.site.get(item).json for item in (operator, client)]
+    operator, client, api = "/operators/grace", f"/clients/{client_id}", "/resource-servers/mapper"
+    before = [console.site.get(item).json for item in (operator, client, api)]
     assert before[0]["roles"]
     for act, name, item in (
         ("operator-edit", {"operator": "grace"}, operator),
         ("client-edit", {"id": client_id}, client),
+        ("api-edit", {"id": "mapper"}, api),
     ):
         tag = console.site.get(item).headers["ETag"]
         answer = console.post(f"/act/{act}", {**name, "tag": tag, "csrf_token": CSRF})
         assert answer.status_code < 500, answer.text
-    after = [console.site.get(item).json for item in (operator, client)]
-    kept = ("roles", "state", "name", "organisation", "allowed_scopes")
+    after = [console.site.get(item).json for item in (operator, client, api)]
+    kept = ("roles", "state", "name", "organisation", "allowed_scopes", "token_format")
     assert [[each.get(name) for name in kept] for each in after] == [
         [each.get(name) for name in kept] for each in before
     ]
@@ -88,6 +88,9 @@ def test_a_plan_that_changes_or_concerns_nothing_is_shown(console):
         f"secret-rotate?id={client}",
         f"stop-set?kind=client&subject={client}",
         "stop-set?kind=programme&subject=Bare",
+        "api-enable?id=mapper",
+        "api-edit?id=mapper&name=Mapper",
+        "scope-assign-several?id=mapper&scopes=mapper/link",
         "programme-define?name=Bare&scopes=mapper/unlink",
         "programme-delete?name=Bare",
         "scope-assign?scope=mapper/link&resource_server=mapper",

@@ -14,6 +14,7 @@ from authz_server.admin.console.languages import LANGUAGES, choose_language, tex
 from authz_server.admin.console.views import SCREENS
 from authz_server.admin.people.texts import texts_in as texts_of_people_in
 from authz_server.audit.events import EVENTS
+from authz_server.clients.validation import INTROSPECTION_AUDIENCES, TOKEN_FORMATS, TOKEN_TYPES
 from authz_server.operations import explain, explain_token
 from authz_server.operations.approved_acts import OPERATIONS, ORDERS
 from authz_server.operations.client_views import ClientView, SecretView
@@ -38,6 +39,8 @@ _NOUNS = (
 _PAST = r"(?!not_)(?:[a-z]+_)*(?:[a-z]+ed|set|made|held|frozen|unfrozen|cautious|exception)"
 #: The values that are not the number of the word behind them.
 _NO_COUNTS = "time|seconds|version|number|ready|add|change|remove"
+#: Choices that are entered and shown as the API names them.
+_WORDS_OF_THE_API = {*TOKEN_FORMATS, *TOKEN_TYPES, *INTROSPECTION_AUDIENCES}
 _VALUES = re.compile(r"\{\w+\}")
 
 
@@ -154,9 +157,14 @@ def test_every_text_of_the_templates_exists():
     assert named <= known
     made = {f"screen.{name}" for name, *_ in SCREENS}
     for act in ACTS.values():
-        made |= {f"act.{act.name}.{part}" for part in ("title", "lead", "confirm")}
-        made |= {f"done.{act.name}"} | {f"field.{field.name}" for field in act.fields}
-        made |= {f"choice.{field.name}-{each}" for field in act.fields for each in field.choices}
+        made |= {f"act.{act.key}.{part}" for part in ("title", "lead", "confirm")}
+        made |= {f"done.{act.key}"}
+        for field in act.fields:
+            assert not known.isdisjoint({f"field.{field.name}", f"member.{field.name}"})
+            for each in set(field.choices) - _WORDS_OF_THE_API:
+                assert not known.isdisjoint(
+                    {f"choice.{field.name}-{each}", f"{field.name}.{each}"}
+                ), each
     assert made <= known
 
 

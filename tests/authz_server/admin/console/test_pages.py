@@ -24,6 +24,11 @@ _PATHS = (
     "/changes?all=1",
     "/act/client-create",
     "/act/client-disable?id=treasury",
+    "/act/api-create",
+    "/act/api-edit?id=mapper&name=Other&token_format=reference",
+    "/act/api-secret-rotate?id=mapper&unused_days=7",
+    "/act/scope-add?id=mapper",
+    "/act/scope-assign-several?id=mapper&scopes=mapper/*",
     "/act/stop-set?kind=scope&subject=mapper/link",
     "/act/operator-edit?operator=grace",
 )
@@ -102,7 +107,7 @@ def test_acts_that_the_operator_may_not_do_are_not_shown(console):
         ):
             assert 'href="/act/' not in console.page(path), path
         for act in ACTS.values():
-            if act.permission in reads:
+            if not set(reads).isdisjoint(act.permissions):
                 continue
             given = "&".join(f"{name}=x" for name in act.names)
             assert console.get(f"/act/{act.name}?{given}").status_code == 404, act.name
