@@ -11,8 +11,8 @@ from authz_server.admin.console.views import View
 from authz_server.clients.registrations import ADMIN_IDENTIFIER
 
 _PAGE = 40
-#: The largest number of cells of a matrix.
-_CELLS = 900
+#: The scopes on the page of an API, and the largest number of cells of its matrix.
+_SCOPES, _CELLS = 30, 600
 _READ, _WRITE = "resource-servers:read", "resource-servers:write"
 #: The largest number of shown callbacks.
 _CALLBACKS = 50
@@ -51,7 +51,7 @@ def show(view: View) -> Response:
     server_id = view.arguments.get("id", "")
     server = view.desk.get(path_of("/resource-servers/{}", server_id))
     part = view.arguments.get("scopes")
-    scopes = view.desk.get("/scopes", resource_server=server_id, cursor=part, limit=_PAGE)
+    scopes = view.desk.get("/scopes", resource_server=server_id, cursor=part, limit=_SCOPES)
     stops = view.desk.every("/stops", "scopes:read")
     page = view.desk.find(
         "/clients",
