@@ -3,6 +3,7 @@
 import math
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -55,6 +56,7 @@ class MetricsPage(Collector):
         self._clock = clock
         self._further = further
         self._certificate_ends = certificate_ends
+        self._lock = threading.Lock()
 
     def render(self, ready: Mapping[str, bool] = MappingProxyType({})) -> bytes:
         """Return the metrics in the Prometheus text format 0.0.4.
@@ -96,9 +98,11 @@ class MetricsPage(Collector):
         )
 
     def _counted(self) -> dict[str, Metric]:
-        forget_ended_processes(self._folder)
-        collector = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
-        counted: list[Metric] = collector.collect()  # type: ignore[no-untyped-call]
+        # A second thread would delete the same files, or read what the first one deletes.
+        with self._lock:
+            forget_ended_processes(self._folder)
+            collector = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
+            counted: list[Metric] = collector.collect()  # type: ignore[no-untyped-call]
         metrics = {_exposed_name(metric): metric for metric in counted}
         _make_histogram(metrics)
         if expiry := metrics.pop(VAULT_TOKEN_EXPIRY.name, None):

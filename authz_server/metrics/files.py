@@ -54,8 +54,13 @@ def reserve_files(folder: Path, process_id: int) -> None:
         OSError: the folder does not exist or has no space.
     """
     for kind, size in _FILE_BYTES.items():
-        descriptor = os.open(folder / f"{kind}_{process_id}.db", os.O_RDWR | os.O_CREAT, 0o600)
+        final = folder / f"{kind}_{process_id}.db"
+        # The exporter may read at any moment, and cannot read an empty file. An ended process with
+        # the same id leaves its counts.
+        path = final if final.exists() else final.with_suffix(".new")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, size)
         finally:
             os.close(descriptor)
+        path.rename(final)

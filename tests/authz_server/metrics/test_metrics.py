@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -170,6 +172,34 @@ def test_a_full_disk_cannot_end_a_process_that_counts(tmp_path):
     for file in tmp_path.iterdir():
         status = file.stat()
         assert status.st_blocks * 512 >= status.st_size > 0, file.name
+
+
+def test_files_may_be_read_while_a_process_makes_them(tmp_path, page, monkeypatch):
+    """The server was not ready for a moment while a worker started."""
+    reserve, read = os.posix_fallocate, []
+
+    def read_first(*arguments) -> None:
+        read.append(shown(page))
+        reserve(*arguments)
+
+    monkeypatch.setattr("os.posix_fallocate", read_first)
+    reserve_files(tmp_path, os.getpid())
+    assert len(read) == len(list(tmp_path.iterdir()))
+
+
+def test_a_process_with_the_id_of_an_ended_one_counts_on(tmp_path):
+    reserve_files(tmp_path, 1)
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"counted")
+    reserve_files(tmp_path, 1)
+    assert {file.read_bytes()[:7] for file in tmp_path.iterdir()} == {b"counted"}
+
+
+def test_pages_are_rendered_by_several_threads_after_processes_ended(tmp_path, page):
+    for process_id in range(2**22 + 1, 2**22 + 200):
+        reserve_files(tmp_path, process_id)
+    with ThreadPoolExecutor(8) as threads:
+        assert len(list(threads.map(lambda _: shown(page), range(16)))) == 16
 
 
 def test_the_space_reserved_is_enough_for_every_label_that_occurs(tmp_path):
