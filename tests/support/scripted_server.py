@@ -7,6 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
+#: An answer of a Vault that says nothing.
+EMPTY = b'{"data": {}}'
+
 
 class ScriptedServer:
     """A context manager; `answer(connection, request)` is called for each request that comes.

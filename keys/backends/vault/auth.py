@@ -234,9 +234,13 @@ def _log_in(
 
 def _token(reply: Mapping[str, Any]) -> VaultToken:
     auth = reply.get("auth")
-    if not isinstance(auth, Mapping) or not auth.get("client_token"):
+    if not isinstance(auth, Mapping):
         # A Vault that refuses says so: this answer tells nothing about the credentials.
         raise BackendUnavailable("a login or renewal was answered without a token", 1)
+    if not auth.get("client_token"):
+        raise BackendDenied(
+            "the login was answered without a token: the Vault may ask for a second factor"
+        )
     return VaultToken(
         str(auth["client_token"]),
         float(auth.get("lease_duration") or 0),

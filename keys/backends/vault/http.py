@@ -53,14 +53,14 @@ SERVER_ERROR_STATUS = 500
 #: The node did not see a login or a write at another one yet: it did nothing, and soon will.
 LAGGING_STATUS = 412
 THROTTLED_STATUS = 429
-#: If not the node itself answers so, but a proxy: the node may have done what was asked.
-MAY_BE_DONE_STATUSES = frozenset({SERVER_ERROR_STATUS, 502, 504})
+#: A node that is not initialised or is sealed has done nothing. With another status from 500 on, a
+#: proxy may answer in the place of a node that has done what was asked.
+NOTHING_DONE_STATUSES = frozenset({501, 503})
 REDIRECTS = range(300, 400)
 NO_CONTENT_STATUS = 204
-FIRST_ERROR_STATUS = 400
-#: A Vault's error has one of these members; a proxy's error in JSON has others.
-ERROR_MEMBERS = frozenset({"errors", "data"})
-#: A node, or a proxy in front of it, that answers so has done nothing, unless it is listed above.
+#: Each answer of a Vault has one of these members, also an error; JSON of others has not. The last
+#: one is that of ``sys/leader``.
+MEMBERS = frozenset({"auth", "data", "errors", "ha_enabled"})
 _MEANINGS = {
     412: "has not caught up with the others",
     472: "is a standby for disasters",
@@ -279,7 +279,8 @@ class VaultHttp:
         if body is None:
             meaning = meaning or f"does not answer as a Vault does (status {status})"
             self._note_failure(node, meaning)
-            return _Failure(f"{node.url} {meaning}", may_be_done=status in MAY_BE_DONE_STATUSES)
+            may_be_done = status >= SERVER_ERROR_STATUS and status not in NOTHING_DONE_STATUSES
+            return _Failure(f"{node.url} {meaning}", may_be_done)
         if node.breaker.succeeded() or not node.has_answered:
             node.has_answered = True
             logger.info("the Vault at %s answers", node.url)
@@ -384,8 +385,7 @@ def _parse(answer: HttpReply, request: VaultRequest) -> Mapping[str, Any] | None
         body = parse_json_object(answer.body)
     except TokenRefusedError:
         return None
-    is_error = answer.status >= FIRST_ERROR_STATUS
-    return None if is_error and not body.keys() & ERROR_MEMBERS else body
+    return body if body.keys() & MEMBERS else None
 
 
 def _describe(error: Exception) -> str:

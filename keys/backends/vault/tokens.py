@@ -70,6 +70,7 @@ class TokenKeeper:
         self._paused_until = 0.0
         self._denial = ""
         self._replace_after = 0.0
+        self._reported_dead: _Held | None = None
         self._uses_left = 0
         self._is_limit_reported = False
         self.reset_after_fork()
@@ -160,8 +161,9 @@ class TokenKeeper:
                     f"the token for the Vault {self._name!r} is refused, and was replaced a moment "
                     "ago; it is not replaced again yet"
                 )
-            # Not for each request that comes while no login is tried.
-            if now >= self._paused_until:
+            # Not for each request that comes until there is another token.
+            if held is not self._reported_dead:
+                self._reported_dead = held
                 logger.warning("the token for the Vault %r is dead; logging in again", self._name)
             value = self._log_in_for_one(deadline).token.value
             # Not after a login that failed: that has a pause of its own, and its own reason.

@@ -21,7 +21,7 @@ from pathlib import Path
 from keys.backends.vault.errors import data_of, require_success
 from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess
-from keys.errors import BackendDenied, TokenRefusedError
+from keys.errors import BackendDenied, BackendUnavailable, TokenRefusedError
 from keys.events import Alarm, Notify
 from keys.jose.compact import parse_json_object
 
@@ -84,7 +84,7 @@ def _check_origin(
 ) -> None:
     # Before unwrapping: a forged token could wrap the secret id of a role that the forger reads.
     body = {"token": wrapping_token}
-    request = VaultRequest("POST", "sys/wrapping/lookup", body, repeatable=False)
+    request = VaultRequest("POST", "sys/wrapping/lookup", body)
     reply = http.send(request, "", deadline)
     shown = require_success(reply, "looking up the wrapped secret id: used before, or expired")
     origin = str(data_of(shown).get("creation_path"))
@@ -100,6 +100,9 @@ def _unwrap(wrapping_token: str, http: VaultHttp, deadline: float) -> str:
     request = VaultRequest("POST", "sys/wrapping/unwrap", repeatable=False)
     reply = http.send(request, wrapping_token, deadline)
     shown = require_success(reply, "unwrapping the secret id: used before, or expired")
+    if not shown:
+        # No Vault answers so. If the token is used up, the next attempt raises the alarm.
+        raise BackendUnavailable("the unwrapping of the secret id was answered without content", 1)
     secret_id = data_of(shown).get("secret_id")
     if not isinstance(secret_id, str) or not secret_id:
         raise BackendDenied("the wrapping token holds no secret id")

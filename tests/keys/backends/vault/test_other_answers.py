@@ -1,5 +1,7 @@
 """What is not a Vault's answer is taken for none: neither for a refusal, nor for a missing key."""
 
+from typing import Any
+
 import pytest
 
 from keys.backends.vault.client import VaultClient
@@ -7,7 +9,7 @@ from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.kv import KvEngine
 from keys.backends.vault.settings import VaultAccess, VaultLogin
 from keys.backends.vault.transit_engine import TransitEngine
-from keys.errors import BackendUnavailable
+from keys.errors import BackendDenied, BackendUnavailable
 from keys.events import BackendFailed
 from support.received_events import ReceivedEvents
 from support.scripted_server import ScriptedServer, answer_with
@@ -16,6 +18,8 @@ READ = VaultRequest("GET", "transit/keys/es256")
 WRITE = VaultRequest("DELETE", "kv/metadata/es256/1", repeatable=False)
 ANSWERS = [
     pytest.param(200, b"", id="nothing"),
+    pytest.param(200, b"{}", id="nothing in JSON"),
+    pytest.param(200, b'{"status": "ok"}', id="another program"),
     pytest.param(302, b"", id="a redirect"),
     pytest.param(303, b"{}", id="a redirect with a body"),
     pytest.param(404, b"", id="no such path"),
@@ -30,9 +34,18 @@ ANSWERS = [
 ]
 
 
-def access(*addresses: str, **login: str) -> VaultAccess:
+def access(*addresses: str, **login: Any) -> VaultAccess:
     chosen = VaultLogin(**({"method": "token", "token": "t"} | login))
     return VaultAccess(addresses=addresses, login=chosen)
+
+
+@pytest.fixture
+def login(tmp_path) -> dict[str, Any]:
+    """A login by AppRole, with its secret id in a file."""
+    path = tmp_path / "secret-id"
+    path.touch(0o600)
+    path.write_text("secret")
+    return {"method": "approle", "role_id": "r", "secret_id_file": str(path)}
 
 
 @pytest.mark.parametrize(("status", "body"), ANSWERS)
@@ -85,12 +98,65 @@ def test_a_key_is_not_missing_and_nothing_is_deleted(status, body):
         answer_with(b'{"error": "denied"}', status=403),
     ],
 )
-def test_credentials_are_not_blamed_for_what_no_vault_answered(script, tmp_path):
+def test_credentials_are_not_blamed_for_what_no_vault_answered(script, login):
     """Otherwise the operator is told to put a new secret id there, and logins pause."""
-    (tmp_path / "secret-id").touch(0o600)
-    (tmp_path / "secret-id").write_text("secret")
-    login = {"method": "approle", "role_id": "r", "secret_id_file": str(tmp_path / "secret-id")}
     with ScriptedServer(script) as server:
         client = VaultClient(access(server.address, **login))
         with pytest.raises(BackendUnavailable):
             client.send(READ)
+
+
+@pytest.mark.parametrize(("status", "body"), [*ANSWERS, pytest.param(204, b"", id="no content")])
+def test_a_wrapped_secret_id_is_not_taken_for_intercepted(status, body, login):
+    """The alarm calls the operator at night."""
+    received = ReceivedEvents()
+    with ScriptedServer(answer_with(body, status=status)) as server:
+        wrapped = access(server.address, secret_id_wrapped=True, **login)
+        with pytest.raises(BackendUnavailable):
+            VaultClient(wrapped, notify=received).send(READ)
+    assert received.alarms() == []
+
+
+def test_an_unwrapping_without_content_is_not_taken_for_an_interception(login):
+    received = ReceivedEvents()
+    origin = answer_with(b'{"data": {"creation_path": "auth/approle/role/r/secret-id"}}')
+
+    def answer(connection, request) -> None:
+        script = origin if b"/wrapping/lookup" in request else answer_with(b"", status=204)
+        script(connection, request)
+
+    with ScriptedServer(answer) as server:
+        wrapped = access(server.address, secret_id_wrapped=True, **login)
+        with pytest.raises(BackendUnavailable, match="without content"):
+            VaultClient(wrapped, notify=received).send(READ)
+    assert received.alarms() == []
+
+
+def test_a_second_factor_is_named_and_not_asked_for_at_each_request(login, monkeypatch):
+    monkeypatch.setattr("keys.backends.vault.tokens.FIRST_LOGIN_PAUSE_SECONDS", 60.0)
+    script = answer_with(b'{"auth": {"client_token": "", "mfa_requirement": {}}, "data": null}')
+    with ScriptedServer(script) as server:
+        client = VaultClient(access(server.address, **login))
+        for _ in range(5):
+            with pytest.raises(BackendDenied, match="second factor"):
+                client.send(READ)
+        assert len(server.requests) == 1
+
+
+def test_a_dead_token_is_logged_once_while_every_login_fails(login, caplog):
+    """Each request finds it dead, and there is no pause after a login that the Vault fails at."""
+    denied = answer_with(b'{"errors": ["permission denied"]}', status=403)
+    fault = answer_with(b'{"errors": ["internal error"]}', status=500)
+    logins = [answer_with(b'{"auth": {"client_token": "t", "lease_duration": 3600}}')]
+
+    def answer(connection, request) -> None:
+        is_login = b"/auth/approle/login" in request
+        script = denied if not is_login else logins.pop() if logins else fault
+        script(connection, request)
+
+    with ScriptedServer(answer) as server:
+        client = VaultClient(access(server.address, **login))
+        for _ in range(5):
+            with pytest.raises(BackendUnavailable):
+                client.send(READ)
+    assert caplog.text.count("is dead; logging in again") == 1

@@ -17,7 +17,7 @@ from keys.backends.vault.transit_engine import (
     signing_request,
 )
 from keys.errors import BackendBroken, BackendUnavailable, VersionUnusable
-from support.scripted_server import ScriptedServer, answer_with
+from support.scripted_server import EMPTY, ScriptedServer, answer_with
 from support.vault_parts import open_client, token_access
 
 PUBLIC = b64encode(bytes(range(32))).decode()
@@ -178,7 +178,7 @@ def test_another_version_than_the_one_asked_for_is_broken_and_not_released():
     lie = reply(signed("v2"))
 
     def answer(connection, request) -> None:
-        body = b"{}" if b"lookup-self" in request else encode(lie)
+        body = EMPTY if b"lookup-self" in request else encode(lie)
         if b"GET /v1/transit/keys" in request:
             body = encode({"data": shown()})
         answer_with(body)(connection, request)
