@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Result, Select, select
 from sqlalchemy.orm import Session
 
 from authz_server.audit.models import AuditRecord
@@ -232,11 +232,16 @@ def _read(session: Session, *conditions: ColumnElement[bool]) -> list[_Change]:
     columns = (getattr(AuditRecord, name) for name in fields)
     ordered = select(AuditRecord).where(*conditions).order_by(AuditRecord.at, AuditRecord.id)
     query = ordered.with_only_columns(*columns)
-    rows = load(lambda: [_Change(*row) for row in within_time(session.execute(query))])
+    rows = load(lambda: [_Change(*row) for row in within_time(_execute(session, query))])
     if rows is not None and all(map(_is_sound, rows)):
         return rows
     records = read_records(session, ordered)
     return [_Change(*(getattr(each, name) for name in fields)) for each in records]
+
+
+def _execute(session: Session, query: Select[Any]) -> Result[Any]:
+    """Return the rows of a query, which are read in parts: the time limit may end the reading."""
+    return session.execute(query).yield_per(_CHUNK)
 
 
 def _is_sound(change: _Change) -> bool:

@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import insert, text
 
+from authz_server.audit.models import AuditRecord
 from authz_server.audit.time_limit import ReadingTooLongError, reading_at_most
 from authz_server.operations.audit.grants import find_grants
 from authz_server.operations.clients import create_client, delete_client
@@ -44,6 +46,22 @@ def test_a_reading_of_many_changes_ends_with_its_time(desk):
     long_ago = desk.services.clock() - timedelta(days=1)
     with reading_at_most(0), pytest.raises(ReadingTooLongError):
         find_could(desk, long_ago)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_changes_are_read_in_parts(desk):
+    """The time ends a reading before all of them are read: the last one cannot be."""
+    at = desk.services.clock()
+    facts = {"at": at + timedelta(seconds=1), "actor": "a", "action": "client.updated"}
+    with desk.services.transaction() as session:
+        rows = [{**facts, "subject": f"c{number}", "detail": {}} for number in range(1_000)]
+        session.execute(insert(AuditRecord), rows)
+        session.execute(
+            text("UPDATE audit_record SET actor = CAST(x'ff' AS TEXT) WHERE subject = 'c999'")
+        )
+    with desk.statements() as seen, reading_at_most(0), pytest.raises(ReadingTooLongError):
+        find_could(desk, at)
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("later", ["deleted", "changed", "emptied"])
