@@ -239,7 +239,7 @@ def _read(session: Session, *conditions: ColumnElement[bool]) -> list[_Change]:
     return [_Change(*(getattr(each, name) for name in fields)) for each in records]
 
 
-def _execute(session: Session, query: Select[Any]) -> Result[Any]:
+def _execute(session: Session, query: Select[*tuple[Any, ...]]) -> Result[*tuple[Any, ...]]:
     """Return the rows of a query, which are read in parts: the time limit may end the reading."""
     return session.execute(query).yield_per(_CHUNK)
 
