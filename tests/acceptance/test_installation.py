@@ -181,6 +181,8 @@ def unit_command(machine: Machine, path: Path) -> list[str]:
     assert service["User"] == service["StateDirectory"] == "authz-server"
     assert service["WorkingDirectory"] == "/var/lib/authz-server"
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    # Workers that get SIGTERM as soon as the main process lose connections.
+    assert service["KillMode"] == "mixed"
     return shlex.split(machine.inside(service["ExecStart"]))
 
 
