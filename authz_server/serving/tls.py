@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 
 from authz_server.serving.listeners import ServingError
 from authz_server.serving.private_files import private_paths
@@ -16,6 +15,7 @@ from authz_server.settings import (
     Settings,
     SettingsError,
 )
+from keys.private_files import open_regular
 
 #: The cipher suites of TLS 1.2 (RFC 9325, 4.2), which are all that FAPI 2.0, 5.2.2 permits.
 _TLS_1_2_CIPHERS = ":".join(
@@ -70,14 +70,16 @@ def read_tls_files(
     authorities = b""
     if clients is not None and clients.source == "listener":
         try:
-            authorities = Path(clients.ca_file).read_bytes()
+            authorities = _read(clients.ca_file)
         except OSError as error:
             raise _without_authorities(clients) from error
-    return TlsFiles(
-        Path(server.tls_certificate).read_bytes(),
-        Path(server.tls_private_key).read_bytes(),
-        authorities,
-    )
+    return TlsFiles(_read(server.tls_certificate), _read(server.tls_private_key), authorities)
+
+
+def _read(path: str) -> bytes:
+    # Not a pipe: the thread of a reload would wait for ever, and later ones with it.
+    with open_regular(path) as file:
+        return file.read()
 
 
 @lru_cache(maxsize=4)

@@ -1,14 +1,16 @@
 """A worker's front where it speaks TLS itself."""
 
 import json
+import os
 import socket
 import ssl
+import threading
 import time
 from contextlib import ExitStack
 
 import pytest
 
-from authz_server.serving.tls import tls_context
+from authz_server.serving.tls import read_tls_files, tls_context
 from authz_server.settings import ServerSettings
 from support.openbao_authority import CertificateAuthority
 from support.worker_site import LARGE_BYTES, LOOPS, WorkerSite
@@ -149,3 +151,24 @@ def test_the_end_does_not_wait_for_handshakes_beyond_its_grace(make_site):
         began = time.monotonic()
         site.start_drain(0.5).result(timeout=10)
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", ["tls_certificate", "tls_private_key"])
+def test_a_file_that_has_become_a_pipe_is_refused_and_not_waited_for(tmp_path, name: str):
+    """The thread of a reload would wait for ever, and no later reload would come."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    paths = dict.fromkeys(("tls_certificate", "tls_private_key"), str(tmp_path / "file"))
+    settings = ServerSettings(**paths | {name: str(tmp_path / "pipe")})
+    errors: list[OSError] = []
+
+    def act() -> None:
+        try:
+            read_tls_files(settings)
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [each.strerror for each in errors] == ["not a regular file"]
