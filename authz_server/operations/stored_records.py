@@ -19,7 +19,7 @@ from authz_server.operations.id_lists import OWN_CLIENTS, is_sqlite
 
 #: As far as the clocks of nodes may differ.
 _CLOCK_STEP = timedelta(hours=1)
-#: How many records on each side of the beginning and the end of a period tell its numbers.
+#: How many records on each side of the beginning and the end of a period give its numbers.
 _NEXT = 100
 
 
@@ -161,11 +161,11 @@ def _numbers(
     """Yield comparisons of the numbers of records in a period: those beyond it are not read.
 
     A record that is more than an hour before or after another one was stored before or after it.
-    Where a clock was wrong for longer, the records on the other side tell right numbers.
+    Where a clock was wrong for longer, the records on the other side give right numbers.
     """
     number, at = AuditRecord.__table__.c.id, AuditRecord.__table__.c.at
 
-    def tell(outside: ColumnElement[bool], *, is_end: bool) -> Sequence[int]:
+    def find_numbers(outside: ColumnElement[bool], *, is_end: bool) -> Sequence[int]:
         order, inverse = (at, at.desc()) if is_end else (at.desc(), at)
         beyond = session.scalars(select(number).where(outside).order_by(order).limit(_NEXT)).all()
         if not beyond:
@@ -175,11 +175,11 @@ def _numbers(
 
     with suppress(OverflowError):
         since = filters.since
-        if since and (found := tell(at < since - _CLOCK_STEP, is_end=False)):
+        if since and (found := find_numbers(at < since - _CLOCK_STEP, is_end=False)):
             yield operator.ge, min(found)
     with suppress(OverflowError):
         until = filters.until
-        if until and (found := tell(at > until + _CLOCK_STEP, is_end=True)):
+        if until and (found := find_numbers(at > until + _CLOCK_STEP, is_end=True)):
             yield operator.le, max(found)
 
 

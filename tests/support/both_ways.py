@@ -44,6 +44,8 @@ VARIABLE = (
     (re.compile(r'"age_seconds": \d+'), "AGE"),
     # The server stores records of its own meanwhile.
     (re.compile(r'"unread": \d+'), "UNREAD"),
+    (re.compile(r"\d+ (stored )?records (of|in) \d+ (processes|blocks?)[^\n]*"), "RECORDS"),
+    (re.compile(r"NOTE \d+ records? [^\n]* yet\.\n"), ""),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|\+00:00)?"), "TIME"),
     (re.compile(r"\d+\.\d+"), "SECONDS"),
     (re.compile(r"operator:\w+ via cli|client:first via api"), "ACTOR"),
