@@ -6,11 +6,12 @@ Anything that looks like a credential is replaced.
 
 import logging
 import re
+import select
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -36,6 +37,8 @@ _STANDARD_ATTRIBUTES = frozenset(
     vars(logging.makeLogRecord({})) | {"asctime": None, "message": None, "taskName": None}
 )
 _BLOT = "[redacted]"
+#: How long one record waits for a reader that is slow. The loop of a worker waits with it.
+_STUCK_SECONDS = 0.1
 _NAMES_OF_SECRETS = (
     "access_token|authorization|client_assertion|client_secret|key_encryption_key|password|pepper"
     "|private_key|refresh_token|secret|secret_pepper|token"
@@ -214,17 +217,43 @@ class TextFormatter(_LineFormatter):
 
 
 class _LineHandler(logging.StreamHandler[Any]):
-    """Writes to standard error, and enforces the lowest permitted level of libraries."""
+    """Writes to standard error, and enforces the lowest permitted level of libraries.
+
+    A reader that is stuck holds up no request: records are dropped and counted until it reads on.
+    """
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
         self.addFilter(_is_permitted)
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record unless the reader is stuck."""
+        if not _is_read(self.stream, 0.0 if self._lost else _STUCK_SECONDS):
+            self._lost += 1
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            message = f"{lost} log records were lost: the reader of standard error was stuck"
+            super().emit(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (), None))
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Write that a record was lost; the inherited method would print unredacted arguments."""
         self.stream.write(
             f'{{"level":"error","message":"a log record of {record.name} was lost"}}\n'
         )
+
+
+def _is_read(stream: TextIO, seconds: float) -> bool:
+    """Return whether a line can be written within ``seconds``; True for what is no descriptor."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(seconds * 1_000))
 
 
 def _is_permitted(record: logging.LogRecord) -> bool:

@@ -221,7 +221,10 @@ class AuditSink:
     def _await_reader(self) -> None:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        if not poll.poll(_STREAM_TIMEOUT_SECONDS * 1_000):
+        # The event loop waits here, and with it requests that need no record: once, not for each
+        # record.
+        seconds = 0.0 if self.has_failed else _STREAM_TIMEOUT_SECONDS
+        if not poll.poll(seconds * 1_000):
             raise AuditUnavailable("the sink's reader is stuck")
 
 

@@ -25,8 +25,8 @@ PEER_CERTIFICATE = "authz_server.peer_certificate"
 # RFC 9112, 3.2: a name or an address, with an optional port.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ODD = re.compile(r"[%#]|//|/\.\.?(?:/|\Z)")
-#: RFC 9112, 3.2.2: a target with its host.
-ABSOLUTE = re.compile(r"https?://([^/?#]+)(/[^#]*)?", re.IGNORECASE | re.ASCII)
+#: RFC 9112, 3.2.2: a target with its host. The path may be empty, also before a query.
+ABSOLUTE = re.compile(r"https?://([^/?#]+)([/?][^#]*)?", re.IGNORECASE | re.ASCII)
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 

@@ -327,14 +327,14 @@ class Connection(ChunkEvents, asyncio.Protocol):
         waits = self._queue or self._held or self._more
         last = not waits and (self._half_closed or front.draining)
         keep_alive = message.keep_alive and not last
-        request = message.request
         self.transport.write(
             answer.encode(
                 front.date,
                 connection="" if keep_alive and not message.old else _CONNECTION[keep_alive],
-                head=request is not None and request.method == "HEAD",
+                head=message.is_head,
             )
         )
+        message.forget_body()
         if keep_alive:
             self._continue()
         else:

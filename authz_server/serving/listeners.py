@@ -7,6 +7,10 @@ from authz_server.settings import Role, ServerSettings, Settings
 
 Listeners = Mapping[Role, tuple[socket.socket, ...]]
 
+_STOP = "stop the program that listens there, or change the port in the settings"
+#: An address that includes the one in use, or is part of it, needs the port to itself.
+_RESTART = "this server listens on that port, restart it to change the host"
+
 
 class ServingError(Exception):
     """The server cannot serve or cannot apply new settings; the message gives the reason."""
@@ -32,16 +36,19 @@ def open_all(
     for role, server in settings.listeners().items():
         if opened and role in former and _address(server) == _address(former[role]):
             found[role] = opened[role]
+            for listener in found[role]:
+                listener.listen(server.backlog)
         else:
-            found[role] = (open_listener(server),)
+            taken = bool(opened) and server.port in {each.port for each in former.values()}
+            found[role] = (open_listener(server, _RESTART if taken else _STOP),)
     return found
 
 
-def open_listener(settings: ServerSettings) -> socket.socket:
+def open_listener(settings: ServerSettings, remedy: str = _STOP) -> socket.socket:
     """Return a listening socket on the address of ``settings``.
 
     Raises:
-        ServingError: the address cannot be used.
+        ServingError: the address cannot be used; the message ends with ``remedy``.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
@@ -52,11 +59,10 @@ def open_listener(settings: ServerSettings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ServingError(
-            f"{settings.host} port {settings.port} cannot be used ({error.strerror}): "
-            "stop the program that listens there, or change the port in the settings."
+            f"{settings.host} port {settings.port} cannot be used ({error.strerror}): {remedy}."
         ) from error
     return listener
 
 
-def _address(settings: ServerSettings) -> tuple[str, int, int]:
-    return settings.host, settings.port, settings.backlog
+def _address(settings: ServerSettings) -> tuple[str, int]:
+    return settings.host, settings.port

@@ -142,6 +142,17 @@ class Message:
             self.head, self.size = data[:end], len(data)
             self.body = []
 
+    @property
+    def is_head(self) -> bool:
+        """Whether the answer has no body."""
+        return self.request is not None and self.request.method == "HEAD"
+
+    def forget_body(self) -> None:
+        """Free the memory of the body; the next message may repeat the header."""
+        self.body.clear()
+        if self.request is not None:
+            self.request.body = b""
+
     def is_repeated_by(self, data: bytes) -> bool:
         """Return whether ``data`` is one message: the same header, and a body of the same size."""
         return len(data) == self.size and data.startswith(self.head)
@@ -314,6 +325,8 @@ def read_target(message: Message, headers: dict[str, str]) -> tuple[str, str]:
         if not is_host(headers["host"]):
             raise OAuthError("host_malformed")
         target = absolute[2] or "/"
+        if target.startswith("?"):
+            target = f"/{target}"
     if "#" in target:
         raise OAuthError("message_malformed", "a fragment")
     path, _, query = target.partition("?")

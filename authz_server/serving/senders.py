@@ -95,8 +95,10 @@ class Senders:
             connection: the new connection.
             address: the peer's address.
         """
-        name = sender_of(address)
-        sender = self._senders.get(name) or Sender(name, limited=not self._is_exempt(address))
+        # A proxy's neighbours in its network are not exempt.
+        is_exempt = self._is_exempt(address)
+        name = address if is_exempt else sender_of(address)
+        sender = self._senders.get(name) or Sender(name, limited=not is_exempt)
         if sender.limited and len(sender.connections) >= self._maximum_each:
             _make_room(sender)
         elif self._count >= self.maximum:

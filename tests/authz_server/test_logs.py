@@ -1,9 +1,11 @@
 """The operator's log: one line per record, nothing that could be used as a credential."""
 
 import base64
+import contextlib
 import io
 import json
 import logging
+import os
 import re
 import secrets
 import sys
@@ -317,3 +319,29 @@ def test_the_web_server_s_own_handlers_are_replaced(monkeypatch):
     library.warning("worker started")
     assert own.getvalue() == ""
     assert "worker started" in ours.getvalue()
+
+
+def test_a_reader_that_is_stuck_holds_up_no_request(monkeypatch):
+    """Lines are dropped and counted until it reads on. Case K125."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(write, b"x" * 4_096):
+            pass
+    os.set_blocking(write, True)
+    with os.fdopen(write, "w") as stream, os.fdopen(read, "rb") as reader:
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure_logging(LoggingSettings(format="json"))
+        logger = logging.getLogger("authz_server")
+        began = time.monotonic()
+        for _ in range(200):
+            logger.warning("lost")
+        assert time.monotonic() - began < 10
+        os.read(reader.fileno(), 1 << 20)
+        logger.warning("read")
+        lines = os.read(reader.fileno(), 1 << 20).decode().splitlines()
+    messages = [json.loads(line)["message"] for line in lines if line.startswith("{")]
+    assert messages == [
+        "200 log records were lost: the reader of standard error was stuck",
+        "read",
+    ]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from copy import copy
 from ssl import SSLContext
 from typing import Any, Self
 
@@ -182,7 +183,7 @@ class WorkerSite:
 
     def answer(self, request: Request) -> Answer:
         """Note the request and return what it held, or the refusal of its fault."""
-        self.requests.append(request)
+        self.requests.append(copy(request))
         if request.fault is not None:
             return self._errors.render(request.fault, request, new_request_id())
         echo = {
@@ -218,7 +219,7 @@ class _Held(_Echo):
 
 class _Large(_Echo):
     async def respond(self, request: Request) -> Answer:
-        self.site.requests.append(request)
+        self.site.requests.append(copy(request))
         return Answer(200, {}, b"x" * LARGE_BYTES)
 
 

@@ -170,3 +170,18 @@ def test_what_is_more_than_one_plain_message_is_not_remembered(first, monkeypatc
     monkeypatch.delattr(Message, "repeat")
     found = asyncio.run(read([first, first], 1)).found
     assert len(found) == 2 * first.count(b"POST")
+
+
+@pytest.mark.parametrize("body", [b"a=b", b"a" * 1_900])
+def test_the_body_of_an_answered_request_is_not_kept(body):
+    """Case I101: an idle connection costs no more memory after a large request."""
+    whole = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    site = Site(random.Random(0))
+    # At once, then as a repetition; a message in two pieces is not repeated.
+    for pieces in ([whole], [whole], [whole[:-1], whole[-1:]]):
+        before = len(site.found)
+        for piece in pieces:
+            site.feed(piece)
+        assert [each[4] for each in site.found[before:]] == [body]
+        message = site.connection._answered  # noqa: SLF001 - what is kept has no other sign
+        assert (message.request.body, message.body) == (b"", [])

@@ -109,6 +109,7 @@ def test_path_and_query_stay_as_they_were_sent(target, path, query):
         ("https://other.example:8443/a", "/a", "", "other.example:8443"),
         ("HTTP://OTHER.example/a", "/a", "", "OTHER.example"),
         ("http://other.example", "/", "", "other.example"),
+        ("http://other.example?b", "/", "b", "other.example"),
         ("http://[2001:db8::1]:80/a", "/a", "", "[2001:db8::1]:80"),
         ("http://other.example//a", "//a", "", "other.example"),
     ],

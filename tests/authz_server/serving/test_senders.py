@@ -30,8 +30,8 @@ class Held:
 class Site:
     """The limits of a worker, and its connections."""
 
-    def __init__(self, *, maximum=1_000, each=1_000, bodies=1_000) -> None:
-        addresses = ClientAddressReader([PROXY, "2001:db8:ffff::/48"], "x-forwarded-for")
+    def __init__(self, *, maximum=1_000, each=1_000, bodies=1_000, proxy=PROXY) -> None:
+        addresses = ClientAddressReader([proxy, "2001:db8:ffff::/48"], "x-forwarded-for")
         self.senders = Senders(
             maximum=maximum,
             maximum_each=each,
@@ -173,6 +173,20 @@ def test_trusted_proxies_are_exempt_from_the_limits_of_one_sender():
     for each in (*held, *network):
         site.begin_body(each)
     assert site.closed == []
+
+
+@pytest.mark.parametrize("first", ["proxy", "neighbour"])
+def test_neighbours_of_a_proxy_in_its_network_are_not_exempt(first):
+    """The limits know an IPv6 sender by its /64, and the exemption by its address."""
+    proxy, neighbour = "2001:db8:1::10", "2001:db8:1::20"
+    site = Site(each=3, bodies=2, proxy=proxy)
+    order = (proxy, neighbour) if first == "proxy" else (neighbour, proxy)
+    held = {address: site.open_many(address, *[Phase.IDLE] * 3) for address in order}
+    for each in (*held[proxy], *site.open_many(proxy, *[Phase.IDLE] * 3)):
+        site.begin_body(each)
+    assert site.closed == []
+    site.open(neighbour)
+    assert site.closed == held[neighbour][:1]
 
 
 def test_a_full_worker_takes_its_room_from_strangers_before_proxies():

@@ -3,10 +3,11 @@
 import socket
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
-from authz_server.serving.listeners import ServingError, open_listener
+from authz_server.serving.listeners import ServingError, open_all, open_listener
 from authz_server.serving.self_check import Report
 from authz_server.serving.slots import LONGEST_PAUSE_SECONDS, Generation, Slot, pause_after
 from authz_server.serving.worker_processes import SILENCE_SECONDS, Worker
@@ -61,3 +62,20 @@ def test_an_address_is_listened_on_or_named_in_the_refusal(host):
         accepted, _ = listener.accept()
         assert accepted.getpeername() == connection.getsockname()
         accepted.close()
+
+
+def test_a_changed_backlog_keeps_the_socket_and_a_host_that_overlaps_names_the_restart():
+    def settings(**server):
+        listener = ServerSettings(**server)
+        return SimpleNamespace(listeners=lambda: {"public": listener})
+
+    first = open_listener(ServerSettings(host="127.0.0.1", port=0))
+    port = first.getsockname()[1]
+    with closing(first):
+        before, opened = settings(host="127.0.0.1", port=port), {"public": (first,)}
+        changed = settings(host="127.0.0.1", port=port, backlog=4)
+        assert open_all(changed, before, opened) == opened
+        with pytest.raises(ServingError, match="this server listens on that port, restart it"):
+            open_all(settings(host="0.0.0.0", port=port), before, opened)
+        with pytest.raises(ServingError, match="stop the program that listens there"):
+            open_all(settings(host="0.0.0.0", port=port))
