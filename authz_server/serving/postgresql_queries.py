@@ -28,8 +28,9 @@ T = TypeVar("T")
 Row = tuple[Any, ...] | None
 Waited = asyncio.Future[Row]
 
-#: How many queries may be under way on a connection.
-DEPTH = 16
+#: How many queries may be under way on a connection. All connections together have as many as the
+#: loop answers in a long turn: with fewer, it would have nothing to do for the rest of the turn.
+DEPTH = 32
 
 
 class _Query:
@@ -164,7 +165,10 @@ class PostgresqlQueries:
                 raise PoolTimeoutError("no connection became free for a prepared query") from None
             # The connection was assigned at the last moment.
             kept = waited.result()
-        return await self._open() if kept is None else kept
+        if kept is None:
+            return await self._open()
+        # It may have failed after it was assigned.
+        return kept if kept.is_usable else self._find_free() or await self._acquire()
 
     async def _open(self) -> _Kept:
         """Return a new connection, which the caller has counted as opening."""
@@ -248,20 +252,22 @@ class PostgresqlQueries:
     def _finish(self, kept: _Kept, query: _Query) -> None:
         failed = _find_failed(query.results)
         if failed is not None or not query.results:
-            # The queries behind it on the connection are still answered.
             kept.is_usable = False
-            if not kept.under_way:
-                self._drop(kept)
             if not query.answer.done():
                 query.answer.set_exception(_error_of(failed, "the connection is out of sync"))
-            return
-        kept.used = True
+        else:
+            kept.used = True
+            if not query.answer.done():
+                query.answer.set_result(read_row(kept.connection, query.results[-1]))
         self._release(kept)
-        if not query.answer.done():
-            query.answer.set_result(read_row(kept.connection, query.results[-1]))
 
     def _release(self, kept: _Kept) -> None:
-        """Give the connection to the next query that waits."""
+        """Give the connection to the next query that waits; end it after a failure."""
+        if not kept.is_usable:
+            # The queries behind the failed one are still answered.
+            if not kept.under_way:
+                self._drop(kept)
+            return
         now = self._loop.time()
         # Many queries wait although the database answers: it is overloaded.
         late = now - self._waiting_since > turns.STALL_SECONDS
