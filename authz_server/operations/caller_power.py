@@ -113,7 +113,7 @@ def require_no_more(
         case "create_operator" | "update_operator":
             names = [each.role for each in arguments.get("roles", ())]
             require_no_more_of_roles(services, caller, names)
-        case "renew_enrolment":
+        case "renew_enrolment" | "set_operator_enabled":
             held = find_operator(session, arguments["operator"]).roles
             require_no_more_of_roles(services, caller, [each.role for each in held])
         case "create_registration_token":

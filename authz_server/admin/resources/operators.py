@@ -244,6 +244,9 @@ def log_out(call: Call) -> Reply:
 
 
 def _switch(call: Call, *, enabled: bool) -> Reply:
+    if enabled:
+        roles = (each.role for each in load(call).roles)
+        require_no_more_of_roles(call.services, call.caller, roles)
     switched = set_operator_enabled(
         call.services,
         call.parameters["operator"],

@@ -21,6 +21,7 @@ from authz_server.operations.operator_roles import SECURITY_OFFICER, AssignedRol
 from authz_server.operations.operators import (
     create_operator,
     delete_operator,
+    find_operator,
     set_operator_enabled,
     update_operator,
 )
@@ -90,6 +91,9 @@ class OperatorStep:
         return self._planned("change", name, fields) if fields else None
 
     def _switch(self, operator: str, *, enabled: bool) -> tuple[FieldChange, ...]:
+        if enabled:
+            held = find_operator(self._session, operator).roles
+            self._application.require_roles(each.role for each in held)
         set_operator_enabled(
             self._services,
             operator,

@@ -3,7 +3,7 @@
 import pytest
 
 from authz_server.operations.operator_roles import AssignedRole
-from authz_server.operations.operators import create_operator
+from authz_server.operations.operators import create_operator, set_operator_enabled
 from support.admin_site import require_problem
 from support.approval_site import ApprovalSite, request_act
 from support.parties import ACTOR
@@ -77,6 +77,7 @@ def test_who_lost_the_permission_of_the_act_does_not_carry_it_out(approvals, cli
         ("POST", "/clients", {"name": "New", "allowed_scopes": ["keys:read"]}),
         ("POST", "/operators", {"name": "new", "roles": [{"role": "approver"}]}),
         ("POST", "/operators/{operator}/enrolments", {}),
+        ("POST", "/operators/{operator}/enable", {}),
         (
             "POST",
             "/registration-tokens",
@@ -90,8 +91,12 @@ def test_permissions_that_were_lost_since_are_not_given(approvals, client, metho
     create_operator(
         approvals.api.services, actor=ACTOR, name=operator, roles=[AssignedRole(role="approver")]
     )
+    if path.endswith("/enable"):
+        set_operator_enabled(approvals.api.services, operator, actor=ACTOR, enabled=False)
+    item = client if method == "PATCH" else path.removesuffix("/enable").format(operator=operator)
     path = path.format(client=client, operator=operator)
-    headers = {"If-Match": approvals.api.get(client).headers["ETag"]} if "PATCH" in method else {}
+    read = approvals.api.get(item)
+    headers = {"If-Match": read.headers["ETag"]} if "ETag" in read.headers else {}
     filed = approvals.api.send(method, path, json=body, headers=headers)
     assert filed.status_code == 202, filed.text
     change = f"/changes/{filed.json['id']}"

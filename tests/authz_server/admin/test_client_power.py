@@ -44,7 +44,7 @@ VALUES = {
     ),
     "authorization_details_required": (True, False),
     "token_exchange": ({"subjects": ["a"]}, {"subjects": ["a", "b"]}),
-    "may_act": (None, {"sub": "other"}),
+    "may_act": ({"sub": "other"}, None),
     "admin_resource_servers": (["mapper"], []),
     "admin_organisations": (["Ministry"], ["Ministry", "Treasury"]),
 }
@@ -117,6 +117,7 @@ def test_a_value_that_permits_more_waits_and_one_that_permits_less_does_not(site
         ("token_exchange", {"subjects": ["*"]}, {"subjects": ["*"], "impersonation": True}),
         ("token_exchange", {"subjects": ["*"]}, {"subjects": ["*"], "issuers": {"x": ["a"]}}),
         ("admin_organisations", ["Ministry"], None),
+        ("may_act", {"sub": "one"}, {"sub": "other"}),
     ],
 )
 def test_further_ways_to_permit_more_wait(site, name, old, new):

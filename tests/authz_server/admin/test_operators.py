@@ -115,13 +115,16 @@ def test_an_operator_does_not_remove_her_own_last_passkey(site, desk):
 
 @pytest.mark.usefixtures("desk")
 def test_a_client_gives_no_role_with_more_than_its_token_permits(site):
-    """Neither to a new operator nor to another, nor by a new link of one."""
+    """Neither to a new operator nor to another, nor by a new link of one, nor a disabled one's."""
     token = site.token("operators:read", "operators:write", "audit:read")
     headers = {"If-Match": "*"}
+    disabled = site.send("POST", "/operators/bob/disable", token=token, headers=headers)
+    assert disabled.status_code == 200, disabled.text
     for method, path, body in (
         ("POST", "/operators", {"name": "deputy", "roles": OFFICER}),
         ("PATCH", "/operators/bob", {"roles": [{"role": "client-manager"}]}),
         ("POST", "/operators/bob/enrolments", {}),
+        ("POST", "/operators/bob/enable", {}),
     ):
         answer = site.send(method, path, json=body, token=token, headers=headers)
         detail = require_problem(answer, 403, "refused")["detail"]

@@ -85,6 +85,10 @@ def test_a_section_needs_its_permission_without_limits(desk, site):
     require_problem(more, 403, "refused")
     assert "permit what the caller may not do" in more.json["detail"]
     require_problem(site.get("/operators/eve"), 404, "not-found")
+    off, on = (f"[operators.eve]\nenabled = {each}\n{OFFICER}" for each in ("false", "true"))
+    assert site.send("POST", PATH, json=body_of(off)).status_code == 200
+    require_problem(site.send("POST", PATH, json=body_of(on), token=alone), 403, "refused")
+    assert site.get("/operators/eve").json["state"] == "disabled"
 
 
 def test_an_export_has_operators_where_they_are_asked_for(site, desk):
