@@ -33,6 +33,11 @@ from authz_server.waiting import run
 
 REALM = "authz-server admin"
 _BINDINGS = frozenset({JKT, X5T})
+#: With the limits and the name of one party alone, it would do what the other one may not.
+_OF_TWO_PARTIES = (
+    "The token has an actor, or its subject is not its client. Use one that the client obtained for"
+    " itself."
+)
 
 
 class Callers:
@@ -85,10 +90,11 @@ class Callers:
         if found is None or ADMIN_IDENTIFIER not in _listed(found["aud"]):
             raise self._invalid(scheme)
         self._require_binding(request, scheme, token, found.get("cnf"))
-        client = self._services.directory.find(found["client_id"])
+        client = self._services.directory.find(found.get("client_id", ""))
         if client is None:
             raise self._invalid(scheme)
         self._require_address(client, address, scheme)
+        self._require_one_party(request, client, found, scheme)
         permissions = self._permissions(server, found["scope"])
         grant = Grant(permissions=permissions, limits=limits_of(client.properties))
         return Caller(name=client.id, kind="client", way="api", grants=(grant,), scheme=scheme)
@@ -150,6 +156,15 @@ class Callers:
         limits = client.restrictions
         if limits is not None and not limits.admits(address):
             raise self._invalid(scheme)
+
+    def _require_one_party(
+        self, request: Request, client: ClientEntry, found: Mapping[str, Any], scheme: str
+    ) -> None:
+        """Refuse a token that a client has on behalf of another party (RFC 8693, RFC 7523)."""
+        if "act" in found or found.get("sub") != client.id:
+            request.client_id = client.id
+            headers = self._challenge(scheme, "invalid_token")
+            raise Problem("invalid-token", _OF_TWO_PARTIES, headers=headers)
 
     def _permissions(self, server: ClientEntry, scope: str) -> frozenset[str]:
         """Return the canonical names of the scopes that the admin API owns."""

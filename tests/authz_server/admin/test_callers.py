@@ -4,12 +4,16 @@ import hashlib
 from base64 import urlsafe_b64encode
 
 import pytest
+from werkzeug.test import Client
 
+from authz_server.clients.registrations import ADMIN_IDENTIFIER
+from authz_server.operations.admin_api import ADMIN_SERVER
 from authz_server.operations.clients import update_client
-from support.admin_site import URL, require_problem, running_admin_site
+from support.admin_site import FROM, URL, create_caller, require_problem, running_admin_site
 from support.client_certificates import header_value, self_signed
 from support.dpop import ProofKey
 from support.parties import ACTOR
+from support.token_exchange import ACCESS_TOKEN, GRANT_TYPE
 
 PATH = "/clients"
 
@@ -205,3 +209,57 @@ def test_a_caller_may_send_so_many_requests_a_minute(sqlite_url, tmp_path):
         refused = site.audit_path.read_text()
         assert '"too_many_requests"' in refused
         assert '"invalid_dpop_proof"' in refused
+
+
+@pytest.mark.parametrize("impersonation", [False, True], ids=["actor", "impersonation"])
+@pytest.mark.parametrize("scheme", ["Bearer", "DPoP"])
+def test_a_token_that_was_exchanged_for_another_client_is_refused(
+    site, monkeypatch, scheme, impersonation
+):
+    """It would act with the name of the one, and without the limits of the other."""
+    name = f"{scheme}-{impersonation}".lower()
+    tool, gateway = f"tool-{name}", f"gateway-{name}"
+    policy = {"subjects": [tool], "audiences": [ADMIN_SERVER], "impersonation": impersonation}
+    bound = {"dpop_bound_access_tokens": True} if scheme == "DPoP" else {}
+    grants = {"grant_types": ["client_credentials", GRANT_TYPE]}
+    limited = bound | {"admin_organisations": ["Treasury"]}
+    site.secrets[tool] = create_caller(site.services, tool, properties=limited)
+    exchanging = bound | {"token_exchange": policy}
+    site.secrets[gateway] = create_caller(site.services, gateway, properties=exchanging, **grants)
+    for app in (site.public, site.app):
+        app.extensions["authz_server"].feed.poll()
+    key, now = ProofKey(), site.clock().timestamp
+
+    def prove(**claims):
+        return {"DPoP": key.prove(now(), **claims)} if bound else {}
+
+    form = {
+        "grant_type": GRANT_TYPE,
+        "client_id": gateway,
+        "client_secret": site.secrets[gateway],
+        "scope": "clients:read",
+        "subject_token": site.new_token("clients:read", client=tool, headers=prove()),
+        "subject_token_type": ACCESS_TOKEN,
+    }
+    post = Client(site.public).post
+    answer = post("/oauth2/token", data=form, headers=prove(), environ_base=FROM)
+    assert answer.status_code == 200, answer.text
+    token = answer.json["access_token"]
+    proof = prove(htm="GET", htu=f"{URL}/admin/v1{PATH}", ath=_hash(token))
+    headers = {"Authorization": f"{scheme} {token}", **proof}
+    events = []
+    monkeypatch.setattr(site.services, "notify", events.append)
+    problem = require_problem(site.get(PATH, token="", headers=headers), 401, "invalid-token")
+    assert "obtained for itself" in problem["detail"]
+    assert [each.detail for each in events] == [f"{gateway} {problem['detail']}"]
+
+
+@pytest.mark.parametrize("further", [{}, {"client_id": "elsewhere"}, {"sub": "caller"}], ids=str)
+def test_a_token_of_another_issuer_is_refused(site, monkeypatch, further):
+    """A source of introspection may describe one for the admin API, also without a client."""
+
+    async def find_active(*_):
+        return {"aud": ADMIN_IDENTIFIER, "scope": "clients:read", "iss": "https://a", **further}
+
+    monkeypatch.setattr(site.services.introspection, "find_active", find_active)
+    require_problem(site.get(PATH, token="foreign"), 401, "invalid-token")
