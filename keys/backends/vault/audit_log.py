@@ -128,7 +128,8 @@ def _key_use(
         return None
     path = str(request.get("path", ""))
     found = paths.get(path) or _longer(path, paths)
-    held = str((request.get("namespace") or {}).get("path") or "").strip("/")
+    within = request.get("namespace")
+    held = str(within.get("path") or "").strip("/") if isinstance(within, Mapping) else ""
     if found is None or held != namespace.strip("/"):
         return None
     use, place = found

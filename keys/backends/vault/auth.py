@@ -1,6 +1,7 @@
 """The login methods of a Vault."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,12 +12,15 @@ from typing import Any, Protocol
 from keys.backends.vault.errors import FIRST_ERROR_STATUS, data_of, require_success
 from keys.backends.vault.http import VaultHttp, VaultRequest
 from keys.backends.vault.settings import VaultAccess, VaultLogin
+from keys.backends.vault.values import number_of
 from keys.backends.vault.wrapping import UnwrappedSecret, unwrap_secret_id
 from keys.errors import BackendDenied, BackendUnavailable, KeysError
 from keys.events import Notify
 from keys.private_files import find_exposure, open_regular
 
 KUBERNETES_JWT_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+# It goes into a header.
+_TOKEN = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ class TokenLogin:
             return VaultToken(value, 0, renewable=False)
         # The agent that keeps the file also renews what is in it.
         renewable = bool(data.get("renewable")) and not login.token_file
-        return VaultToken(value, float(data.get("ttl") or 0), renewable)
+        return VaultToken(value, number_of(data, "ttl"), renewable)
 
 
 LOGINS: Mapping[str, Callable[[VaultAccess, Notify], Login]] = MappingProxyType(
@@ -237,15 +241,18 @@ def _token(reply: Mapping[str, Any]) -> VaultToken:
     if not isinstance(auth, Mapping):
         # A Vault that refuses says so: this answer tells nothing about the credentials.
         raise BackendUnavailable("a login or renewal was answered without a token", 1)
-    if not auth.get("client_token"):
+    value = auth.get("client_token")
+    if not value:
         raise BackendDenied(
             "the login was answered without a token: the Vault may ask for a second factor"
         )
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise BackendUnavailable("a login or renewal was answered with no token of a Vault", 1)
     return VaultToken(
-        str(auth["client_token"]),
-        float(auth.get("lease_duration") or 0),
+        value,
+        number_of(auth, "lease_duration"),
         renewable=bool(auth.get("renewable")),
-        uses=int(auth.get("num_uses") or 0),
+        uses=number_of(auth, "num_uses"),
     )
 
 

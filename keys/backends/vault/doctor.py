@@ -22,6 +22,7 @@ from keys.backends.vault.policy import (
     VaultRole,
     grants_for,
 )
+from keys.backends.vault.values import names_of, number_of
 from keys.errors import BackendDenied
 from keys.plurals import counted
 
@@ -88,7 +89,7 @@ def examine_token(client: VaultClient) -> list[Finding]:
     except BackendDenied as error:
         return [Finding(Level.FAILURE, "privilege.too_narrow", vault, str(error))]
     data = data if isinstance(data, Mapping) else {}
-    policies = sorted({*(data.get("policies") or ()), *(data.get("identity_policies") or ())})
+    policies = sorted(names_of(data.get("policies")) | names_of(data.get("identity_policies")))
     held = ", ".join(policies) or "none"
     if "root" in policies:
         return [Finding(Level.FAILURE, "privilege.too_wide", vault, "the token is root's")]
@@ -108,15 +109,15 @@ def _limits(client: VaultClient, data: Mapping[str, Any]) -> Iterator[Finding]:
             "token_num_uses=0 for the role"
         )
         yield Finding(Level.WARNING, "token.num_uses", vault, detail)
-    longest = int(data.get("explicit_max_ttl") or 0)
+    longest = number_of(data, "explicit_max_ttl")
     if longest:
         detail = f"a token ends after {longest} s, however often it is renewed: logged in again"
         yield Finding(Level.NOTE, "token.explicit_max_ttl", vault, detail)
 
 
 def _life(vault: str, data: Mapping[str, Any]) -> Finding:
-    ttl, whole = int(data.get("ttl") or 0), int(data.get("creation_ttl") or 0)
-    period = int(data.get("period") or 0)
+    ttl, whole = number_of(data, "ttl"), number_of(data, "creation_ttl")
+    period = number_of(data, "period")
     shown = f"{ttl} s left" + (f", periodic ({period} s)" if period else "")
     if not ttl:
         return Finding(Level.WARNING, "token.ttl", vault, "the token never expires")
@@ -166,7 +167,7 @@ def held_rights(client: VaultClient, paths: Sequence[str]) -> dict[str, frozense
     data = reply.body.get("data") or {}
     if reply.status != _OK_STATUS or not isinstance(data, Mapping):
         raise BackendDenied(f"the Vault {client.name!r} does not return the token's capabilities")
-    return {path: frozenset(data.get(path) or ()) - {"deny"} for path in paths}
+    return {path: names_of(data.get(path)) - {"deny"} for path in paths}
 
 
 def _too_narrow(grants: Iterable[Grant], held: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
@@ -298,7 +299,7 @@ def examine_key(client: VaultClient, place: VaultPlace, *, followed: bool) -> li
 
 def _rotation(subject: str, data: Mapping[str, Any], *, followed: bool) -> Finding:
     check = "key.auto_rotate_period"
-    period = int(data.get("auto_rotate_period") or 0)
+    period = number_of(data, "auto_rotate_period")
     if followed and not period:
         detail = "nothing rotates it on a schedule: set auto_rotate_period, or rotate it yourself"
         return Finding(Level.WARNING, check, subject, detail)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -248,7 +249,7 @@ def _sound(name: str) -> Iterator[None]:
         yield
     except BackendError:
         raise
-    except (KeysError, ValueError, TypeError) as error:
+    except (KeysError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BackendBroken(
             f"{name} holds no private key that can be read ({type(error).__name__})"
         ) from None

@@ -12,7 +12,7 @@ from weakref import ref
 
 from keys.backends.vault.auth import Login, VaultToken, look_up, renew
 from keys.backends.vault.http import VaultHttp
-from keys.errors import BackendDenied, BackendUnavailable
+from keys.errors import BackendDenied, BackendError, BackendUnavailable
 from keys.events import Notify, VaultTokenHeld
 
 logger = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ class TokenKeeper:
                     self._renew(held)
         except BackendDenied:
             return max(RENEWAL_RETRY_SECONDS, self._paused_until - monotonic())
-        except BackendUnavailable as error:
+        except BackendError as error:
             left = held.ends_at - monotonic()
             logger.warning(
                 "the token for %r is not renewed (%.0f s left): %s", self._name, left, error
@@ -300,6 +300,10 @@ def _renew(keeper_of: "ref[TokenKeeper]", wake: Event) -> None:
     """Renew the token until its keeper is closed; runs in a thread."""
     while (keeper := keeper_of()) is not None and not keeper._closed:  # noqa: SLF001 - the same module
         wake.clear()
-        wait = keeper.renew_if_due()
+        try:
+            wait = keeper.renew_if_due()
+        except Exception:
+            logger.exception("the renewal of a token failed; trying again")
+            wait = LONGEST_LOGIN_PAUSE_SECONDS
         del keeper
         wake.wait(None if wait == inf else max(SHORTEST_SLEEP_SECONDS, wait))
