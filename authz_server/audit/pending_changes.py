@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 PENDING = "pending"
 #: The state of an act that was done without one, and waits for a confirmation.
 UNCONFIRMED = "unconfirmed"
+#: The kind of a change that one person carried out at once, and that would have waited.
+BREAK_GLASS = "break_glass"
 #: The recorded actor of expiries.
 SERVER = "server"
 MAXIMUM_REASON_CHARACTERS = 500

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.pending_changes import (
+    BREAK_GLASS,
     MAXIMUM_REASON_CHARACTERS,
     MAXIMUM_SUBJECT_CHARACTERS,
     PENDING,
@@ -92,10 +93,23 @@ class Approved:
     Attributes:
         acts: its acts.
         basis: the revision that it rests on.
+        organisation: that of its object, as approvers with limits were found.
+        resource_servers: those that it concerned, likewise.
     """
 
     acts: tuple[str, ...]
     basis: str
+    organisation: str | None
+    resource_servers: frozenset[str]
+
+    def admits(self, act: NotedAct) -> bool:
+        """Return whether an act is the one that was approved, of the same owners."""
+        return (
+            act.basis == self.basis
+            and set(act.acts) <= set(self.acts)
+            and act.organisation == self.organisation
+            and self.resource_servers == frozenset(act.resource_servers)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +140,7 @@ class Control:
         """
         if self.approved is None:
             self.noted.append(act)
-        elif act.basis != self.approved.basis or not set(act.acts) <= set(self.approved.acts):
+        elif not self.approved.admits(act):
             raise StaleChangeError
 
     def holds_back(self, act: NotedAct) -> bool:
@@ -187,7 +201,7 @@ def store_done(
         control = Control(requester=f"command:{identity_of(act.actor)}")
         kind = "command"
     else:
-        kind = "break_glass" if act.waits else "emergency"
+        kind = BREAK_GLASS if act.waits else "emergency"
     return _store(services, session, act, UNCONFIRMED, kind, control)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.pending_changes import (
+    BREAK_GLASS,
     PENDING,
     SERVER,
     UNCONFIRMED,
@@ -51,7 +52,7 @@ from authz_server.operations.changes import (
 from authz_server.operations.declarative.apply import OPERATION as APPLY
 from authz_server.operations.keys.context import KeyContext
 from authz_server.operations.keys.orders import apply_order
-from authz_server.operations.limited_services import OutsideLimitsError, limit_services, narrow
+from authz_server.operations.limited_services import OutsideLimitsError, narrow
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.permissions import (
     UNLIMITED,
@@ -62,6 +63,7 @@ from authz_server.operations.permissions import (
     authorise,
     require_fresh,
 )
+from authz_server.operations.reach_reading import lies_within
 from authz_server.operations.requesters import (
     RequesterRefusedError,
     find_limits,
@@ -152,6 +154,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
         PermissionMissingError: the decider does not have the permission of the act any more.
         LimitedCallerError: the decider has it for a part of the server alone.
         MorePowerError: the change gives administrative permissions that the decider does not have.
+        OutsideLimitsError: what the change concerns lies outside the limits by now.
         AuthenticationTooOldError: the log-in of the decider is too old.
         ConflictError: it is settled.
         StaleChangeError: what it rests on was changed meanwhile.
@@ -166,19 +169,21 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
     def act(services: Services, session: Session) -> tuple[ChangeView, Control]:
         change = _lock(services, session, decision, PENDING, own=True)
         require_known(change)
-        _require_permission(services, change, decision.decider)
+        limits = _require_permission(services, session, change, decision.decider)
         require_no_more(services, session, change, decision.decider)
         held = find_held(change)
         if change.operation == APPLY:
             held["require_roles"] = partial(require_no_more_of_roles, services, decision.decider)
-        change.kind, change.reason = "break_glass", decision.reason.strip()
+        change.kind, change.reason = BREAK_GLASS, decision.reason.strip()
         change.expires_at = None
         change.secret_record = None
         change.state = UNCONFIRMED
         actor, now = decision.decider.actor, services.corrected_clock()
         record(session, change, "carried_out", actor=actor, at=now, reason=change.reason)
-        control = _run(services, session, change, held, {"change": change.id})
-        require_no_more(services, session, change, decision.decider)
+        with narrow(session, limits) as reach:
+            require_lifted(session, change, reach)
+            control = _run(services, session, change, held, {"change": change.id})
+            require_no_more(services, session, change, decision.decider)
         change.files = None
         return describe_change(change), control
 
@@ -220,7 +225,12 @@ def _run(
     facts: Mapping[str, str],
 ) -> Control:
     """Carry out a change in its transaction, unless it is an order; return its control."""
-    approved = Approved(tuple(change.acts), change.basis)
+    approved = Approved(
+        tuple(change.acts),
+        change.basis,
+        change.organisation,
+        frozenset(change.resource_servers),
+    )
     control = Control(requester=change.requester, approved=approved)
     if change.operation not in ORDERS:
         session.info[CONTROL] = control
@@ -229,17 +239,18 @@ def _run(
     return control
 
 
-def _require_permission(services: Services, change: PendingChange, decider: Caller) -> None:
-    """Require the permission of the act, which the decider may have lost since the request."""
+def _require_permission(
+    services: Services, session: Session, change: PendingChange, decider: Caller
+) -> Limits:
+    """Return the limits of the permission of the act, which the decider may have lost since."""
     if change.operation == APPLY:
         require_sections(services, change, decider)
-        return
+        return UNLIMITED
     permission = PERMISSIONS_OF[change.operation]
     limits = authorise(decider, permission, now=services.corrected_clock())
-    if limits:
-        with limit_services(services, limits).database.reading() as session:
-            if session.get(PendingChange, change.id) is None:
-                raise LimitedCallerError
+    if not lies_within(session, change, limits):
+        raise LimitedCallerError
+    return limits
 
 
 def _decide_and_order(

@@ -6,11 +6,11 @@ filters and messages.
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, String, and_, cast, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.models import AuditRecord
@@ -27,6 +27,7 @@ from authz_server.operations.criteria import options_of
 from authz_server.operations.id_lists import find_few, has_others, is_one_of
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
+from authz_server.operations.seen_records import seen_records
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.scopes.uses import ScopeUse
 from authz_server.tokens.event_streams.models import EventStream, UndeliveredEvent
@@ -39,11 +40,8 @@ _GRANT = CLIENT_GRANT.alias("limiting_grant").c
 _ROW = CLIENT_GRANT.alias("granted").c
 _ALIAS = ScopeAlias.__table__.alias("limiting_alias").c
 _View = TypeVar("_View", bound=ClientView)
-#: Before the id of a client, as the subject of a record.
-_OF_CLIENT = "client:"
 #: The largest number of clients that are found first; more of them fill a page soon.
 _FEW_CLIENTS = 3_000
-_STOP_ACTIONS = ("stop.set", "stop.lifted", "cut_off.recorded")
 _ADMINISTRATIVE = frozenset(name for name, _, _ in ADMIN_SCOPES)
 #: Tables without a fact that administrators see.
 _NEUTRAL = (Change, IdempotentCreation, Revision, RevocationCutOff, RevokedToken)
@@ -71,6 +69,8 @@ class Reach:
         own_clients: those that it may change, likewise; and ``own_tokens``, its initial tokens.
         client_range: the first and the last id of the clients that the caller sees, if they are
             many; None: it was not read.
+        foreign_until: the last records of own scopes and resource servers from when these belonged
+            to others, as :func:`.seen_records.find_foreign_until` returns them.
     """
 
     limits: Limits
@@ -84,6 +84,7 @@ class Reach:
     own_clients: tuple[str, ...] | None = None
     own_tokens: tuple[str, ...] | None = None
     client_range: tuple[str, str] | None = None
+    foreign_until: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def conditions(self) -> Mapping[type[Any], ColumnElement[bool]]:
@@ -99,7 +100,7 @@ class Reach:
                 ClientSecret.client_id.in_(self.own_servers),
                 and_(
                     # An index has these.
-                    self._is_one_of(ClientSecret.client_id, few),
+                    self.is_among(ClientSecret.client_id, few),
                     _is_client(ClientSecret.client_id, self._own_client()),
                 ),
             ),
@@ -111,7 +112,7 @@ class Reach:
                 and_(Stop.kind == "resource-server", Stop.subject.in_(self.seen_servers)),
                 and_(Stop.kind == "client", _is_client(Stop.subject, seen)),
             ),
-            AuditRecord: self._seen_record(),
+            AuditRecord: seen_records(self),
             PendingChange: self._seen_change(),
             EventStream: EventStream.resource_server_id.in_(self.own_servers),
             UndeliveredEvent: UndeliveredEvent.resource_server_id.in_(self.own_servers),
@@ -135,12 +136,10 @@ class Reach:
         of_listed = {
             Client: self._seen_client(Client),
             ClientSecret: and_(
-                self._is_one_of(ClientSecret.client_id, self.own_clients),
+                self.is_among(ClientSecret.client_id, self.own_clients),
                 self._has_no_others(ClientSecret.client_id),
             ),
-            ScopeUse: and_(
-                self._is_one_of(ScopeUse.client_id, self.seen_clients), self._seen_use()
-            ),
+            ScopeUse: and_(self.is_among(ScopeUse.client_id, self.seen_clients), self._seen_use()),
         }
         return options_of({**self.conditions, **of_listed})
 
@@ -239,7 +238,7 @@ class Reach:
         """
         conditions: list[ColumnElement[bool]] = [row.kind == "client"]
         if self.seen_clients is not None:
-            conditions.append(self._is_one_of(row.id, self.seen_clients))
+            conditions.append(self.is_among(row.id, self.seen_clients))
         if self.limits.organisations is not None:
             conditions.append(row.organisation.in_(self.limits.organisations))
         if self.limits.resource_servers is not None:
@@ -274,7 +273,7 @@ class Reach:
         few = find_few(session, seen, _FEW_CLIENTS, grants)
         if few is not None:
             # Fewer yet, if others have a part of each: their records are not read.
-            own = select(_CLIENT.id).where(self._is_one_of(_CLIENT.id, few), self._own_client())
+            own = select(_CLIENT.id).where(self.is_among(_CLIENT.id, few), self._own_client())
             grants = 1
         return replace(
             self,
@@ -282,6 +281,20 @@ class Reach:
             own_clients=find_few(session, own, _FEW_CLIENTS, grants),
             own_tokens=find_few(session, self._own_tokens(), FEW),
         )
+
+    def is_own_client(
+        self,
+        client_id: ColumnElement[Any] | InstrumentedAttribute[str],
+        at: Any,  # noqa: ANN401
+    ) -> ColumnElement[bool]:
+        """Return whether an id is that of a client, from before a time, of no others."""
+        return _is_client(client_id, and_(self._own_client(), _CLIENT.created_at <= at))
+
+    def is_own_token(self, token_id: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+        """Return whether an id is that of an initial access token within the limits."""
+        if self.own_tokens is None:
+            return token_id.in_(self._own_tokens())
+        return self.is_among(token_id, self.own_tokens)
 
     def _own_tokens(self) -> Select[Any]:
         return select(_TOKEN.id).where(self._own_token(_TOKEN))
@@ -300,7 +313,7 @@ class Reach:
         of_client = select(_GRANT.client_id).where(_GRANT.client_id == client_id)
         return ~of_client.where(~self._is_seen_grant()).exists()
 
-    def _is_one_of(
+    def is_among(
         self,
         column: ColumnElement[Any] | InstrumentedAttribute[str],
         few: tuple[str, ...] | None,
@@ -325,50 +338,6 @@ class Reach:
         """Return the condition of the uses of scopes that the caller sees, by any client."""
         spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
         return ScopeUse.scope.in_(spellings)
-
-    def _seen_record(self) -> ColumnElement[bool]:
-        """Return the condition of the audit records of what the caller may change."""
-        action, subject = AuditRecord.action, AuditRecord.subject
-        few = self.own_clients
-        # An earlier client of the same id may have been that of others.
-        own_client = and_(self._own_client(), _CLIENT.created_at <= AuditRecord.at)
-        named = [
-            *(f"scope:{name}" for name in self.own_scopes),
-            *(f"resource-server:{each}" for each in self.own_servers),
-        ]
-        is_scope = and_(action.startswith("scope."), ~action.startswith("scope.programme_"))
-        named_client = func.substr(subject, len(_OF_CLIENT) + 1)
-        is_own_client = and_(
-            self._is_one_of(subject, few, before=_OF_CLIENT),
-            subject.startswith(_OF_CLIENT),
-            _is_client(named_client, own_client),
-        )
-        # Cast: SQLite reads those of few clients by subject, and not all by action.
-        stopping = cast(action, String) if self.is_sqlite and few is not None else action
-        return or_(
-            and_(
-                self._is_one_of(subject, few),
-                action.startswith("client."),
-                _is_client(subject, own_client),
-            ),
-            and_(
-                action.startswith("resource_server.", autoescape=True),
-                subject.in_(self.own_servers),
-            ),
-            and_(
-                action.startswith("event_stream.", autoescape=True),
-                subject.in_(self.own_servers),
-            ),
-            and_(
-                action.startswith("registration.token_", autoescape=True),
-                subject.in_(self._own_tokens())
-                if self.own_tokens is None
-                else self._is_one_of(subject, self.own_tokens),
-            ),
-            and_(is_scope, subject.in_(self.own_scopes)),
-            and_(stopping.in_(_STOP_ACTIONS), subject.in_(named)),
-            and_(stopping.in_(_STOP_ACTIONS), is_own_client),
-        )
 
     def _seen_change(self) -> ColumnElement[bool]:
         """Return the condition of the changes that concern nothing of others, or are one's own."""

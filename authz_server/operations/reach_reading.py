@@ -3,10 +3,12 @@
 from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
+from authz_server.audit.pending_changes import PendingChange
 from authz_server.clients.models import CLIENT_GRANT, Client, ResourceServer
 from authz_server.operations.id_lists import is_sqlite
 from authz_server.operations.permissions import Limits
 from authz_server.operations.reach import Reach
+from authz_server.operations.seen_records import find_foreign_until
 from authz_server.scopes.models import Scope
 
 
@@ -40,14 +42,31 @@ def load_reach(session: Session, limits: Limits) -> Reach:
             Client.kind == "client", Client.organisation.in_(organisations)
         )
         seen_scopes |= {name for names in session.scalars(query) for name in names}
+    own_scopes = {name: owner for name, owner in owners.items() if owner in own}
     return Reach(
         limits=limits,
         seen_servers=frozenset(seen),
         own_servers=frozenset(own),
         seen_scopes=frozenset(seen_scopes),
-        own_scopes=frozenset(name for name, owner in owners.items() if owner in own),
+        own_scopes=frozenset(own_scopes),
         is_sqlite=is_sqlite(session),
+        foreign_until=find_foreign_until(session, limits, own, own_scopes),
     )
+
+
+def lies_within(session: Session, change: PendingChange, limits: Limits) -> bool:
+    """Return whether everything that a change concerns lies within limits.
+
+    Args:
+        session: a session that is not narrowed.
+        change: the stored change.
+        limits: the limits.
+    """
+    if not limits:
+        return True
+    seen = load_reach(session, limits).conditions[PendingChange]
+    found = select(PendingChange.id).where(PendingChange.id == change.id, seen)
+    return session.scalar(found) is not None
 
 
 def find_client_range(session: Session, reach: Reach) -> tuple[str, str] | None:

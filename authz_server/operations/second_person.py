@@ -1,21 +1,35 @@
 """The second person of a change: neither its requester, nor its subject, nor made for it."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.models import AuditRecord
-from authz_server.audit.pending_changes import MAXIMUM_SUBJECT_CHARACTERS, PendingChange
+from authz_server.audit.pending_changes import (
+    BREAK_GLASS,
+    MAXIMUM_SUBJECT_CHARACTERS,
+    UNCONFIRMED,
+    PendingChange,
+)
 from authz_server.clients.models import Client
-from authz_server.database.operator_sessions import OperatorPasskey
+from authz_server.clients.registration.models import Registration
+from authz_server.database.operator_sessions import OF_PROVIDER, OperatorPasskey
 from authz_server.database.operators import Operator, OperatorRole
 from authz_server.errors import OperatorError
 from authz_server.operations.changes import is_requester
 from authz_server.operations.declarative.apply import OPERATION as APPLY
-from authz_server.operations.permissions import Caller, roles_of
+from authz_server.operations.operator_roles import limits_of_role
+from authz_server.operations.permissions import Caller, make_grants
+from authz_server.operations.reach_reading import lies_within
 
 _APPROVE = "changes:approve"
 _NEW_PASSKEY = ("operator.passkey_enrolled", "operator.passkey_added")
+#: Before the id of an initial access token, as what granted a registration.
+_BY_TOKEN = "registration:"  # noqa: S105 - the prefix of an actor
+_DECIDERS = frozenset({"client", "operator"})
 
 
 class NotPermittedError(OperatorError):
@@ -38,25 +52,27 @@ def require_second_person(
     """Require that the decider is a second person.
 
     A role, a client and a passkey count if they are older than the change: the requester may have
-    made newer ones for it. A change does not make its own decider either.
+    made newer ones for it. A change does not make its own decider either, and one that a person
+    carried out alone makes none until it is confirmed.
 
     Args:
         services: the parts of the server.
-        session: the transaction.
+        session: the transaction, which is not narrowed.
         change: the change.
         decider: who decides.
 
     Raises:
-        NotPermittedError: the decider requested it, is its subject, or could not approve before.
+        NotPermittedError: the decider requested it, is its subject, could not approve it before, or
+            is of a kind that the settings leave out.
         LogInAgainError: the decider's log-in is older than the change.
     """
+    _require_kind(services, decider)
     if is_requester(change, decider):
         raise NotPermittedError("You requested this yourself: a second person decides on it.")
-    own = "client" if decider.kind == "client" else "operator"
-    applied = change.arguments.get(f"{own}s", ()) if change.operation == APPLY else ()
-    is_applied = decider.kind in {"client", "operator"} and decider.name in applied
-    if is_applied or change.subject == f"{own}:{decider.name}"[:MAXIMUM_SUBJECT_CHARACTERS]:
+    subjects = _find_subjects(session, decider)
+    if _concerns(change, decider, subjects):
         raise NotPermittedError("The change concerns you: another person decides on it.")
+    _require_confirmed(session, decider, subjects)
     if decider.kind == "client":
         row = session.get(Client, decider.name)
         if row is None or row.updated_at >= change.requested_at:
@@ -72,18 +88,65 @@ def require_second_person(
             raise LogInAgainError
 
 
+def _require_kind(services: Services, decider: Caller) -> None:
+    """Refuse a kind of identity that the settings leave out: one person may have several."""
+    kind: str = decider.kind
+    if kind == "operator":
+        kind = "provider" if decider.operator_id.startswith(OF_PROVIDER) else "local"
+    if decider.kind in _DECIDERS and kind not in services.settings.approvals.deciders:
+        raise NotPermittedError(f"approvals.deciders does not have {kind!r}.")
+
+
+def _find_subjects(session: Session, decider: Caller) -> frozenset[str]:
+    """Return what the decider is called as the subject of a change."""
+    own = "client" if decider.kind == "client" else "operator"
+    subjects = {f"{own}:{decider.name}"[:MAXIMUM_SUBJECT_CHARACTERS]}
+    if decider.kind == "client":
+        granted = session.get(Registration, decider.name)
+        if granted is not None and granted.granted_by.startswith(_BY_TOKEN):
+            subjects.add(f"registration-token:{granted.granted_by.removeprefix(_BY_TOKEN)}")
+    return frozenset(subjects)
+
+
+def _concerns(change: PendingChange, decider: Caller, subjects: Iterable[str]) -> bool:
+    """Return whether a change is one of the decider's role, registration or credential."""
+    applied = change.arguments.get(f"{decider.kind}s", ()) if change.operation == APPLY else ()
+    return change.subject in subjects or decider.name in applied
+
+
+def _require_confirmed(session: Session, decider: Caller, subjects: Iterable[str]) -> None:
+    """Refuse a decider whom one person alone may have made one, by breaking the glass.
+
+    What the command line made counts: it makes the first operators.
+    """
+    if decider.kind not in _DECIDERS:
+        return
+    alone = select(PendingChange).where(
+        PendingChange.state == UNCONFIRMED, PendingChange.kind == BREAK_GLASS
+    )
+    for done in session.scalars(alone):
+        if _concerns(done, decider, subjects):
+            raise NotPermittedError(
+                f"The change {done.id}, which concerns you, was done without an approval and is not"
+                " confirmed: another person decides."
+            )
+
+
 def _require_earlier_role(
     services: Services, session: Session, change: PendingChange, decider: Caller
 ) -> None:
-    roles = roles_of(services.settings).values()
-    earlier = select(OperatorRole.role).where(
+    """Require that the roles from before the change permit the decision, within their limits."""
+    earlier = select(OperatorRole).where(
         OperatorRole.operator_id == decider.operator_id,
-        OperatorRole.role.in_([role.name for role in roles if _APPROVE in role.permissions]),
         OperatorRole.granted_at < change.requested_at,
     )
-    if session.scalar(earlier.limit(1)) is None:
+    held = ((role.role, limits_of_role(role)) for role in session.scalars(earlier))
+    before = replace(decider, grants=make_grants(services.settings, held))
+    limits = before.limits_for(_APPROVE)
+    if limits is None or not lies_within(session, change, limits):
         raise NotPermittedError(
-            f"You gained {_APPROVE} after the change was requested: another person decides."
+            f"You gained {_APPROVE} for this after the change was requested: another person"
+            " decides."
         )
 
 

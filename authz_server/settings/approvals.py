@@ -23,6 +23,8 @@ ApprovedAct = Literal[
 ConfirmedAct = Literal["key.revoke", "stop.set", "token.revoke"]
 
 Act = ApprovedAct | ConfirmedAct
+#: A kind of identity: a local operator with a passkey, a person of the provider, or a client.
+Decider = Literal["local", "provider", "client"]
 
 #: To grant a scope to a client, to take a spelling from a scope, or to add one to a granted scope.
 GRANT: Act = "scope.grant"
@@ -62,6 +64,7 @@ class ApprovalSettings(Branch, frozen=True):
     """``[approvals]``: the acts that need a second person, and how long they wait."""
 
     acts: tuple[Act, ...] = ()
+    deciders: tuple[Decider, ...] = get_args(Decider)
     lifetime_hours: Annotated[int, Meta(ge=1, le=720)] = 24
     break_glass: bool = True
     keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
@@ -69,3 +72,7 @@ class ApprovalSettings(Branch, frozen=True):
     def __post_init__(self) -> None:
         if len(set(self.acts)) < len(self.acts):
             refuse("acts", "an act is named twice")
+        if not self.deciders or len(set(self.deciders)) < len(self.deciders):
+            refuse(
+                "deciders", 'name each of "local", "provider" and "client" once at most, and one'
+            )
