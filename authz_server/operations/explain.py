@@ -10,7 +10,7 @@ from authz_server.assembly import Services
 from authz_server.clients.authentication.shared_secret import SharedSecret
 from authz_server.clients.cache import ClientEntry
 from authz_server.errors import InvalidChangeError, OAuthError
-from authz_server.operations.explained_causes import REMEDIES
+from authz_server.operations.explained_causes import REMEDIES, is_stop_seen
 from authz_server.settings.profiles import requires_bound_tokens
 from authz_server.tokens.authorization import Authorization
 from authz_server.tokens.binding import TokenBinder
@@ -18,6 +18,12 @@ from authz_server.tokens.decisions import decision_of, narrow
 from authz_server.tokens.limits import find_latest_expiry
 
 CLIENT_CREDENTIALS = "client_credentials"
+#: What a token that must be bound requires of the request, by the reason of the refusal.
+_BINDINGS = {
+    "dpop_proof_missing": "The request has a DPoP proof.",
+    "client_certificate_missing": "The request comes over TLS with the client's certificate.",
+    "binding_missing": "The request has a DPoP proof or a client certificate.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +97,7 @@ def explain_request(  # noqa: PLR0913 - the parts of a request, by name
             decision = decision_of(decided, address or "", method or "")
             decided = narrow(decided, services.plugins.decide_token(decision))
     except OAuthError as refusal:
-        return RequestExplanation(
-            granted=False,
-            client_id=client_id,
-            cause=refusal.cause,
-            detail=refusal.detail,
-            error=refusal.error,
-            status=refusal.status_code,
-            remedy=REMEDIES.get(refusal.cause, "").format(client=client_id, detail=refusal.detail),
-        )
+        return _explain_refusal(services, client_id, refusal)
     return RequestExplanation(
         granted=True,
         client_id=client_id,
@@ -108,6 +106,23 @@ def explain_request(  # noqa: PLR0913 - the parts of a request, by name
         token_format=decided.token_format,
         lifetime_seconds=decided.lifetime_seconds,
         conditions=tuple(_find_conditions(services, client)),
+    )
+
+
+def _explain_refusal(services: Services, client_id: str, refusal: OAuthError) -> RequestExplanation:
+    detail = refusal.detail
+    is_stop = refusal.reason in {"client_stopped", "scope_stopped"}
+    if is_stop and not is_stop_seen(services, detail.partition(": ")[0]):
+        # That of a programme, for example, whose name is not told to a caller with limits.
+        detail = ""
+    return RequestExplanation(
+        granted=False,
+        client_id=client_id,
+        cause=refusal.cause,
+        detail=detail,
+        error=refusal.error,
+        status=refusal.status_code,
+        remedy=REMEDIES.get(refusal.cause, "").format(client=client_id, detail=detail),
     )
 
 
@@ -154,11 +169,7 @@ def _find_conditions(services: Services, client: ClientEntry) -> list[str]:
     try:
         binder.confirm(client, None, None)
     except OAuthError as missing:
-        conditions.append(
-            "The request has a DPoP proof."
-            if missing.reason == "dpop_proof_missing"
-            else "The request comes over TLS with the client's certificate."
-        )
+        conditions.append(_BINDINGS[missing.reason])
     budgets = client.restrictions.budgets if client.restrictions is not None else ()
     for budget in budgets:
         of_scope = f" with the scope {budget.scope}" if budget.scope else ""

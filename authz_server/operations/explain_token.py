@@ -3,12 +3,13 @@
 The token is neither stored nor recorded. The rules are those of introspection.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from authz_server.assembly import Services
 from authz_server.clients.cache import ClientEntry
 from authz_server.errors import NotFoundError
-from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
+from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES, is_stop_seen
+from authz_server.operations.limited_services import reach_of, without_limits
 from authz_server.operations.tokens import TokenClaims, describe_claims
 from authz_server.scopes.catalogue import ScopeEntry
 from authz_server.tokens.claims import AccessTokenClaims, read_instant
@@ -46,18 +47,31 @@ class TokenExplanation:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """The cause of an inactive token, its sentence, and the detail of the remedy."""
+    """The cause of an inactive token.
+
+    Attributes:
+        cause: the cause.
+        reason: the cause in a sentence.
+        detail: the stop that is in force; empty if the cause is another one.
+        client: the client that the cause is about; empty if it is about none.
+    """
 
     cause: str
     reason: str
     detail: str = ""
+    client: str = ""
+
+
+_OF_ORIGIN = _Finding("origin_revoked", "A token that it was exchanged from is not active.")
 
 
 def explain_token(services: Services, presented: str, caller_id: str) -> TokenExplanation:
     """Return whether a token is active for a caller, and the reason.
 
+    The whole server is judged. What the reader does not see is not named.
+
     Args:
-        services: the parts of the server.
+        services: the parts of the server, as the reader sees them.
         presented: a JWT or a reference token.
         caller_id: the resource server or client that asks.
 
@@ -72,23 +86,36 @@ def explain_token(services: Services, presented: str, caller_id: str) -> TokenEx
             f"There is no resource server {caller_id!r}."
             " `authz-server resource-server list` shows them."
         )
+    whole = without_limits(services)
     try:
-        verified = run(services.verifier.verify(presented))
+        verified = run(whole.verifier.verify(presented))
     except TokenNotInForceError as refusal:
         cause = _PROBLEMS.get(refusal.reason, "signature")
         found = _Finding(cause, f"The token is not in force: {refusal.reason}.")
         return _inactive(caller, found, refusal.claims, refusal.kid)
     except TokenRefusedError as refusal:
-        return _inactive(caller, _explain_signature(services, presented, refusal.reason))
-    found_cause = _find_cause(services, caller, verified)
+        return _inactive(caller, _explain_signature(whole, presented, refusal.reason))
+    found_cause = _find_cause(whole, caller, verified)
     if found_cause is not None:
-        return _inactive(caller, found_cause, verified.claims, verified.kid)
+        shown = _shown(services, verified.claims, found_cause)
+        return _inactive(caller, shown, verified.claims, verified.kid)
     return TokenExplanation(
         active=True,
         caller=caller.id,
-        scopes=tuple(services.introspection.visible_scopes(caller, verified)),
+        scopes=tuple(whole.introspection.visible_scopes(caller, verified)),
         claims=describe_claims(verified.claims, verified.kid),
     )
+
+
+def _shown(services: Services, claims: AccessTokenClaims, found: _Finding) -> _Finding:
+    """Return a finding without the names of what a reader with limits does not see."""
+    if reach_of(services) is None:
+        return found
+    if found.client not in {"", claims.client_id} and services.directory.find(found.client) is None:
+        return _OF_ORIGIN
+    if found.detail and not is_stop_seen(services, found.detail):
+        return replace(found, reason="A stop is in force outside your limits.", detail="")
+    return found
 
 
 def _inactive(
@@ -215,12 +242,14 @@ def _explain_client(services: Services, client_id: str, now: float) -> _Finding 
     """Return the cause for which no token of the client is active; None if there is none."""
     client = services.directory.find(client_id)
     if client is None:
-        return _Finding("client_deleted", f"The client {client_id} was deleted.")
+        return _Finding("client_deleted", f"The client {client_id} was deleted.", client=client_id)
     stop = services.stops.find_of_client(client_id)
     if stop:
         kind = stop.partition(" ")[0].replace("-", "_")
-        return _Finding(f"{kind}_stopped", f"The client {client_id} is stopped: {stop}.", stop)
+        reason = f"The client {client_id} is stopped: {stop}."
+        return _Finding(f"{kind}_stopped", reason, stop, client_id)
     if client.is_usable(now):
         return None
     cause = client.find_refusal(now) or "outside_payment_window"
-    return _Finding(cause, f"The client {client_id} may not be used: {cause.replace('_', ' ')}.")
+    reason = f"The client {client_id} may not be used: {cause.replace('_', ' ')}."
+    return _Finding(cause, reason, client=client_id)

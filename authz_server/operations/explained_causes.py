@@ -1,5 +1,9 @@
 """The change that helps against each cause of a refusal, for explanations."""
 
+from authz_server.assembly import Services
+from authz_server.operations.limited_services import reach_of
+from authz_server.tokens.models import Stop
+
 _SHOW = "`authz-server client show {client}` has the registration."
 
 #: By the reason in the audit record; `{client}` and `{detail}` are those of the refusal.
@@ -64,3 +68,17 @@ TOKEN_REMEDIES = {
     ),
     "scopes_of_others": "Assign a scope of the token to the resource server that asks.",
 }
+
+
+def is_stop_seen(services: Services, stop: str) -> bool:
+    """Return whether the caller sees a stop in lists, so that an explanation may name it.
+
+    Args:
+        services: the parts of the server, as the caller sees them.
+        stop: the kind and the subject of the stop, such as ``programme cash``.
+    """
+    if reach_of(services) is None:
+        return True
+    kind, _, subject = stop.partition(" ")
+    with services.database.reading() as session:
+        return session.get(Stop, (kind, subject)) is not None

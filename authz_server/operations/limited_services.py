@@ -93,7 +93,7 @@ class _LimitedServices:
     """
 
     def __init__(self, services: Services, reach: Reach) -> None:
-        self._services = services
+        self._services = self.whole = services
         self.reach = reach
         self.database = _LimitedDatabase(services, reach)
         self.directory = _LimitedDirectory(services, self.database, reach)
@@ -175,6 +175,12 @@ def reach_of(services: Services) -> Reach | None:
     """Return what is within the limits of the caller; None: there are none."""
     found: Reach | None = getattr(services, "reach", None)
     return found
+
+
+def without_limits(services: Services) -> Services:
+    """Return the parts of the whole server, for what is judged and not shown."""
+    whole: Services = getattr(services, "whole", services)
+    return whole
 
 
 def require_own(services: Services, kind: str, subject: str) -> None:
