@@ -159,6 +159,10 @@ REASONS: dict[str, Reason] = {
     "registrations_throttled": Reason(
         "slow_down", 429, "Too many requests for registration: wait before trying again."
     ),
+    # FAPI 2.0, 5.3.2.1
+    "binding_missing": Reason(
+        "invalid_request", 400, "A token request needs a DPoP proof or a client certificate."
+    ),
     # RFC 8705
     "client_certificate_missing": Reason(
         "invalid_request", 400, "The tokens of this client are bound to a certificate: use mTLS."

@@ -96,6 +96,7 @@ class TokenBinder:
         Raises:
             OAuthError: ``dpop_proof_missing`` or ``client_certificate_missing``: the client is
                 registered for bound tokens alone (RFC 9449, 5.2; RFC 8705, 3.4).
+                ``binding_missing``: every token is bound, and the request has no key.
         """
         properties = client.properties
         if proof is None and properties.dpop_bound_access_tokens:
@@ -107,7 +108,7 @@ class TokenBinder:
             return None if proof is None else {JKT: proof.jkt}
         if certificate is None:
             registered = properties.tls_client_certificate_bound_access_tokens
-            code = "client_certificate_missing" if registered else "dpop_proof_missing"
+            code = "client_certificate_missing" if registered else "binding_missing"
             raise OAuthError(code, client_id=client.id)
         bound = {X5T: certificate.thumbprint}
         return bound if proof is None else {JKT: proof.jkt, **bound}

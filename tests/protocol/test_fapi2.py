@@ -68,6 +68,7 @@ def fapi(module_database_url, tmp_path_factory):
             ("tls-dpop", "tls_client_auth", name | {"dpop_bound_access_tokens": True}),
             ("tls-certificate", "tls_client_auth", name | bound),
             ("tls-unnamed", "tls_client_auth", name),
+            ("jwt-bound", "private_key_jwt", keys | {"dpop_bound_access_tokens": True}),
         ):
             protocol.parties.make_client(client_id, method, properties=properties)
         with protocol.parties.change() as (services, session):
@@ -148,11 +149,12 @@ def test_every_token_is_bound_to_a_key_of_its_client(fapi, endpoint, authenticat
 
 
 @pytest.mark.parametrize("endpoint", TOKEN_ENDPOINTS)
-@pytest.mark.parametrize("client_id", ["jwt-dpop", "jwt-certificate"])
+@pytest.mark.parametrize("client_id", ["jwt-dpop", "jwt-bound", "jwt-certificate"])
 def test_a_request_without_its_binding_gets_no_bearer_token(fapi, endpoint, client_id):
     form = signer_of(fapi, client_id).form()
     answer = fapi.post(endpoint, fapi.form(endpoint) | form)
-    error = "invalid_dpop_proof" if client_id == "jwt-dpop" else "invalid_request"
+    # A client that is registered for neither could have sent either.
+    error = "invalid_dpop_proof" if client_id == "jwt-bound" else "invalid_request"
     require_refusal(answer, 400, error, endpoint)
 
 
