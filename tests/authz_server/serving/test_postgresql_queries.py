@@ -142,6 +142,30 @@ def test_a_question_that_fails_harms_no_other(on_loop, postgresql_url, question,
     on_loop(act())
 
 
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_a_question_that_fails_before_another_takes_no_connection_for_good(
+    on_loop, postgresql_url, waiting
+):
+    """After as many as there are connections, each introspection would be refused."""
+
+    async def act():
+        async with queries(
+            postgresql_url, connections=1, depth=2, **PATIENT | {"statement_seconds": 0.5}
+        ) as made:
+            for _ in range(3):
+                # With a depth of two, the others wait for the connection.
+                outcomes = await asyncio.gather(
+                    made.fetch_one(SLEEP, "30"),
+                    *(made.fetch_one(ECHO, "a") for _ in range(1 + waiting)),
+                    return_exceptions=True,
+                )
+                assert isinstance(outcomes[0], SQLAlchemyError)
+                assert outcomes[1:] == [("a",)] * (1 + waiting)
+                assert await made.fetch_one(ECHO, "b") == ("b",)
+
+    on_loop(act())
+
+
 @pytest.mark.parametrize("depth", [1, 16])
 def test_connections_that_were_ended_while_idle_are_replaced_unnoticed(
     on_any_loop, postgresql, postgresql_url, depth
