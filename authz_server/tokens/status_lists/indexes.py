@@ -28,6 +28,8 @@ _GROWTH = 4
 #: How long a list is kept after its last token has expired, for clocks that differ.
 MARGIN_SECONDS = 120
 _REMEMBERED_BLOCKS = 1_024
+#: A resource server, and the end of a period in seconds since 1970.
+_Place = tuple[str, int]
 
 
 class BlockKey(NamedTuple):
@@ -78,12 +80,17 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
         self._database = database
         self._period_seconds = period_seconds
         self._blocks: dict[BlockKey, _Block] = {}
-        self._numbers: dict[tuple[str, int], tuple[int, int]] = {}
+        self._numbers: dict[_Place, tuple[int, int]] = {}
         self._remembered = _REMEMBERED_BLOCKS
         self._cut_off = -1
 
     def apply(self, session: Session, changes: ChangeSet) -> None:
-        """Use no block any more from before the latest cut-off: the cut-off ends all of it."""
+        """Use no block any more from before the latest cut-off: the cut-off ends all of it.
+
+        Nor one from before everything changed: a restored database does not have it.
+        """
+        if changes.everything:
+            self._blocks, self._numbers = {}, {}
         if changes.everything or "cut_off" in changes.subjects:
             latest = session.scalar(select(func.max(RevocationCutOff.instant_microseconds)))
             self._cut_off = -1 if latest is None else latest
@@ -131,19 +138,22 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
             for key, count in wanted.items()
             if not self._has_free(key, count, now)
         }
-        by_list: defaultdict[tuple[str, int], list[BlockKey]] = defaultdict(list)
+        by_list: defaultdict[_Place, list[BlockKey]] = defaultdict(list)
         for key in sizes:
             by_list[key.resource_server_id, key.ends_at].append(key)
         made: dict[BlockKey, _Block] = {}
+        numbers: dict[_Place, tuple[int, int]] = {}
         with self._database.transaction() as session:
             # The same order in every process, so that none waits for another in a circle.
             for place in sorted(by_list):
-                made |= self._store(session, place, by_list[place], sizes, now)
+                taking = partial(self._take, session, place, numbers)
+                made |= _store(session, by_list[place], sizes, now, taking)
         for key, block in made.items():
             if key.is_rare:
                 del block.free[wanted[key] :]
-        # Only now are the rows durable.
+        # Only now are the rows durable: SQLite gives the id of one that was rolled back again.
         self._blocks |= made
+        self._numbers |= numbers
         self._forget_old(now // 1_000_000)
 
     def _has_free(self, key: BlockKey, count: int, now: int) -> bool:
@@ -163,49 +173,27 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
             size *= _GROWTH
         return min(size, LARGEST_BLOCK)
 
-    def _store(
-        self,
-        session: Session,
-        place: tuple[str, int],
-        keys: Iterable[BlockKey],
-        sizes: dict[BlockKey, int],
-        now: int,
-    ) -> dict[BlockKey, _Block]:
-        made = {}
-        for key in keys:
-            size = sizes[key]
-            list_id, start = self._take(session, place, size)
-            session.execute(
-                insert(StatusBlock).values(
-                    list_id=list_id,
-                    start=start,
-                    size=size,
-                    client_id=key.client_id,
-                    scopes=key.scopes,
-                    kid=key.kid,
-                    origins=key.origins,
-                    details=key.details,
-                    audience=key.audience,
-                    created_microseconds=now,
-                )
-            )
-            free = list(range(start, start + size))
-            random.shuffle(free)
-            made[key] = _Block(list_id, size, now, free)
-        return made
+    def _take(
+        self, session: Session, place: _Place, numbers: dict[_Place, tuple[int, int]], size: int
+    ) -> tuple[int, int]:
+        """Take ``size`` indexes of the list of a resource server and period, or of a new one.
 
-    def _take(self, session: Session, place: tuple[str, int], size: int) -> tuple[int, int]:
-        """Take ``size`` indexes of the list of a resource server and period, or of a new one."""
-        number, list_id = self._numbers.get(place, (-1, 0))
+        ``numbers`` receives the list, for the time after the commit.
+        """
+        number, list_id = numbers.get(place) or self._numbers.get(place, (-1, 0))
         while True:
             taken = session.execute(
                 update(StatusList)
-                .where(StatusList.id == list_id, StatusList.next_index <= LIST_SIZE - size)
+                .where(
+                    StatusList.id == list_id,
+                    StatusList.resource_server_id == place[0],
+                    StatusList.next_index <= LIST_SIZE - size,
+                )
                 .values(next_index=StatusList.next_index + size)
                 .returning(StatusList.next_index)
             ).scalar()
             if taken is not None:
-                self._numbers[place] = (number, list_id)
+                numbers[place] = (number, list_id)
                 return list_id, taken - size
             number += 1
             list_id = _find_list(session, place, number)
@@ -218,7 +206,39 @@ class StatusIndexes(Batch[tuple[BlockKey, int], None]):
         self._remembered = max(_REMEMBERED_BLOCKS, 2 * len(self._blocks))
 
 
-def _find_list(session: Session, place: tuple[str, int], number: int) -> int:
+def _store(
+    session: Session,
+    keys: Iterable[BlockKey],
+    sizes: dict[BlockKey, int],
+    now: int,
+    take: Callable[[int], tuple[int, int]],
+) -> dict[BlockKey, _Block]:
+    """Store a block of each key, with indexes that ``take`` returns for its size."""
+    made = {}
+    for key in keys:
+        size = sizes[key]
+        list_id, start = take(size)
+        session.execute(
+            insert(StatusBlock).values(
+                list_id=list_id,
+                start=start,
+                size=size,
+                client_id=key.client_id,
+                scopes=key.scopes,
+                kid=key.kid,
+                origins=key.origins,
+                details=key.details,
+                audience=key.audience,
+                created_microseconds=now,
+            )
+        )
+        free = list(range(start, start + size))
+        random.shuffle(free)
+        made[key] = _Block(list_id, size, now, free)
+    return made
+
+
+def _find_list(session: Session, place: _Place, number: int) -> int:
     """Return the id of a list, which is made unless there is one."""
     resource_server_id, ends_at = place
     expires_at = datetime.fromtimestamp(ends_at + MARGIN_SECONDS, UTC)
