@@ -12,6 +12,7 @@ from authz_server.clients.certificates import (
 from authz_server.errors import InvalidChangeError
 
 TLS_CLIENT_AUTH = "tls_client_auth"
+SELF_SIGNED_TLS_CLIENT_AUTH = "self_signed_tls_client_auth"
 SUBJECT_DN = "tls_client_auth_subject_dn"
 SAN_DNS = "tls_client_auth_san_dns"
 SAN_URI = "tls_client_auth_san_uri"

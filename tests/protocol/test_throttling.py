@@ -10,7 +10,8 @@ from itertools import count
 import pytest
 
 from support.databases import copied_database
-from support.parties import Credentials
+from support.mtls import AUTHORITY, MTLS, SELF, ask, subject
+from support.parties import ACTOR, Credentials
 from support.protocol import (
     ENDPOINTS,
     METHODS,
@@ -35,7 +36,13 @@ def throttling(request, tmp_path_factory, failures: int) -> Iterator[Protocol]:
     limit = {"failures_per_window": failures}
     with (
         copied_database(request, "sqlite", directory) as url,
-        running_protocol(directory, url, clients=limit) as protocol,
+        running_protocol(
+            directory,
+            url,
+            clients=limit,
+            server={"trusted_proxies": ["127.0.0.1"]},
+            client_certificates={"source": "nginx", "mtls_base_url": MTLS},
+        ) as protocol,
     ):
         yield protocol
 
@@ -137,6 +144,36 @@ def test_throttling_tells_nothing_of_who_exists_by_an_id_with_a_colon(
         ]
         seen.append([answer.status_code for answer in answers])
     assert seen == [[401, 401, 401, 429]] * 2
+
+
+@pytest.mark.parametrize("result", ["SUCCESS", "FAILED:self-signed certificate"])
+@pytest.mark.parametrize("endpoint", ["token", "introspect", "revoke"])
+def test_a_certificate_tells_nothing_of_who_exists(strict: Protocol, endpoint: str, result: str):
+    """Each wrong certificate counts as a guess, whatever its client is. Cases A1, A13."""
+    number = next(_numbers)
+    kinds = {
+        "client_secret_post": {},
+        "private_key_jwt": {"jwks": {"keys": [SELF.jwk()]}},
+        "tls_client_auth": subject(),
+        "self_signed_tls_client_auth": {"jwks": {"keys": [SELF.jwk()]}},
+    }
+    for method, properties in kinds.items():
+        strict.parties.make_client(f"{method}-{number}", method, properties=properties)
+    disabled = strict.parties.make_client(
+        f"disabled-{number}", "tls_client_auth", properties=subject()
+    )
+    with strict.parties.change() as (services, session):
+        services.clients.set_enabled(session, disabled.id, actor=ACTOR, enabled=False)
+    key = AUTHORITY.issue("CN=other", names=())
+    seen = []
+    for name in ("unknown", "disabled", *kinds):
+        answers = [
+            ask(strict, endpoint, f"{name}-{number}", key, headers={"X-SSL-Client-Verify": result})
+            for _ in range(4)
+        ]
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 429], name
+        seen.append(facts(answers[-1]))
+    assert all(each == seen[0] for each in seen)
 
 
 @pytest.mark.parametrize("method", METHODS)

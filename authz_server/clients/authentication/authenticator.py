@@ -121,13 +121,16 @@ class ClientAuthenticator:
             OAuthError: ``client_authentication_failed``, ``several_authentication_methods``,
                 ``throttled``, or the error of a method that cannot verify at present.
         """
+        now = self._clock().timestamp()
         recognised = self._methods.recognise(request)
         if recognised is None or not recognised[1].readings:
             claimed = request.form.get("client_id", "")
+            if request.certificate is not None and claimed:
+                # As for an unknown client, whose certificate is wrong.
+                raise await self._count("credentials_missing", claimed, request.address, now)
             # A request without credentials does not guess a secret, so it is not counted.
             raise _refusal("credentials_missing", claimed)
         method, (name, readings) = recognised
-        now = self._clock().timestamp()
         if self._documents is not None and name == DOCUMENT_METHOD:
             await self._documents.resolve(readings[0].client_id, request.address, now)
         attempts: list[_Attempt] = []
@@ -211,14 +214,20 @@ class ClientAuthenticator:
     ) -> OAuthError:
         best = max(attempts, key=lambda attempt: attempt.exactness)
         cause, client_id = best.cause, best.reading.client_id
-        # The right secret by a wrong method is not a guess.
-        if cause != "method_not_registered":
-            wait = self._throttle.count_failure(claimed, address, now)
-            if not wait and self._shared_failures is not None:
-                wait = await self._shared_failures.count_failure(claimed, address, now)
-            if wait:
-                return _throttled(client_id, cause, wait)
-        return _refusal(cause, client_id)
+        if cause == "method_not_registered":
+            # The right secret by a wrong method is not a guess.
+            return _refusal(cause, client_id)
+        return await self._count(cause, client_id, address, now, claimed)
+
+    async def _count(
+        self, cause: str, client_id: str, address: str, now: float, claimed: str = ""
+    ) -> OAuthError:
+        """Return the refusal of a guess, which counts for the id ``claimed``."""
+        counted = claimed or client_id
+        wait = self._throttle.count_failure(counted, address, now)
+        if not wait and self._shared_failures is not None:
+            wait = await self._shared_failures.count_failure(counted, address, now)
+        return _throttled(client_id, cause, wait) if wait else _refusal(cause, client_id)
 
 
 def _refusal(cause: str, client_id: str) -> OAuthError:

@@ -16,11 +16,11 @@ from authz_server.clients.authentication.tls_client_auth import (
     verdict_in_force,
 )
 from authz_server.clients.cache import ClientCache, ClientEntry
+from authz_server.clients.certificate_names import SELF_SIGNED_TLS_CLIENT_AUTH
 from authz_server.clients.certificate_parser import key_thumbprint_of, parse_certificate
 from authz_server.clients.fetching import FetchError
 from authz_server.clients.key_sets import KeySets
 
-SELF_SIGNED_TLS_CLIENT_AUTH = "self_signed_tls_client_auth"
 _WRONG = Verdict(cause="certificate_wrong")
 
 

@@ -11,13 +11,18 @@ from authz_server.clients.authentication.method import (
     Verdict,
 )
 from authz_server.clients.cache import ClientCache, ClientEntry
-from authz_server.clients.certificate_names import TLS_CLIENT_AUTH, is_named
+from authz_server.clients.certificate_names import (
+    SELF_SIGNED_TLS_CLIENT_AUTH,
+    TLS_CLIENT_AUTH,
+    is_named,
+)
 from authz_server.clients.certificate_parser import parse_certificate
 from authz_server.clients.certificates import ClientCertificate
-from authz_server.errors import OAuthError
 
 #: The credential of an accepted certificate; certificates have no rows of their own.
 _CREDENTIAL = "certificate"
+#: In the place of a certificate whose chain leads to no known authority.
+_NOT_VERIFIED = b""
 
 
 class Chains(Protocol):
@@ -50,29 +55,26 @@ class TlsClientAuth(ClientAuthenticationMethod):
         self._clock_skew_seconds = clock_skew_seconds
 
     def recognise(self, request: AuthenticationRequest) -> Credentials | None:
-        """Return the certificate of a client of this method, or of an unknown client.
-
-        Raises:
-            OAuthError: ``client_authentication_failed``; the chain is not verified.
-        """
+        """Return the certificate of a client of this method, or of an unknown client."""
         certificate, client_id = request.certificate, claimed_by_certificate(request)
         if certificate is None or client_id is None:
             return None
         client = self._directory.find(client_id)
-        if client is not None and client.authentication_method != TLS_CLIENT_AUTH:
+        method = TLS_CLIENT_AUTH if client is None else client.authentication_method
+        if method == SELF_SIGNED_TLS_CLIENT_AUTH:
             return None
-        if not certificate.is_verified or not self._leads_to_authority(certificate):
-            # The same for every client id, so that it reveals none.
-            raise OAuthError(
-                "client_authentication_failed",
-                cause="certificate_not_verified",
-                client_id=client_id,
-            )
-        return Credentials(TLS_CLIENT_AUTH, (Reading(client_id, certificate.der),))
+        # Also for clients of other methods, whose refusal must not take less time.
+        is_verified = certificate.is_verified and self._leads_to_authority(certificate)
+        if method != TLS_CLIENT_AUTH:
+            return None
+        proof = certificate.der if is_verified else _NOT_VERIFIED
+        return Credentials(TLS_CLIENT_AUTH, (Reading(client_id, proof),))
 
     def verify(self, reading: Reading, client: ClientEntry, address: str, now: float) -> Verdict:
         """Compare the name, then the time of the certificate."""
         del address
+        if reading.proof == _NOT_VERIFIED:
+            return Verdict("", "certificate_not_verified")
         certificate = parse_certificate(reading.proof)
         if not is_named(certificate, client.properties):
             return Verdict("", "certificate_wrong")
