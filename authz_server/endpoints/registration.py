@@ -234,7 +234,7 @@ class RegistrationEndpoint(_Endpoint):
             by_statement = registration.statements.find_grantor(session, statement)
             grantor = by_statement if grantor is None else grantor.joined(by_statement)
             # RFC 7591, 3.1.1: the statement takes precedence.
-            document = {**document, **statement.members}
+            document = statement.apply_to(document)
         if grantor is None:
             raise OAuthError("registration_token_invalid")
         metadata = read_metadata(document)
@@ -295,7 +295,7 @@ class ClientConfigurationEndpoint(_Endpoint):
             )
         if document.get("software_statement") not in (None, statement.text):
             raise OAuthError("software_statement_invalid", "not the registered one")
-        metadata = read_metadata({**document, **statement.members})
+        metadata = read_metadata(statement.apply_to(document))
         secret = document.get("client_secret")
         return registrations.update(session, access, metadata, secret=secret)
 

@@ -1,7 +1,10 @@
 """Software statements (RFC 7591, 2.3): metadata that a registered issuer has signed."""
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,20 @@ def test_a_statement_alone_registers_with_its_own_members(registrar, publisher):
         if (each.get("client_id"), each.get("action")) == (client["client_id"], "client.registered")
     ]
     assert record["actor"] == "issuer:registry"
+
+
+def test_translations_are_those_of_the_statement(registrar, publisher):
+    """RFC 7591, 2.2 and 3.1.1: of a member that it has, the request adds none."""
+    stated = {"client_name": "Bank A", "client_name#fr": "Banque A"}
+    statement = publisher.sign(**stated, **{"role#fr": "x"})
+    sent = {"client_name#fr": "Banque B", "client_name#es": "Banco B", "tos_uri#fr": "https://b.fr"}
+    client = registrar.register({"software_statement": statement, **sent}).json
+    assert client.items() >= (stated | {"tos_uri#fr": "https://b.fr"}).items()
+    assert not {"client_name#es", "role#fr"} & client.keys()
+    document = {"client_id": client["client_id"], **sent}
+    updated = registrar.manage("PUT", client, document).json
+    assert updated["client_name#fr"] == "Banque A"
+    assert "client_name#es" not in updated
 
 
 def test_a_statement_joins_an_initial_token(registrar, publisher):
@@ -187,3 +204,20 @@ def test_a_statement_registers_beyond_the_limit_of_its_network(database_url, tmp
             require_refusal(registrar.register(sent, "wrong"), 429, "slow_down")
         require_refusal(registrar.register(sent), 429, "slow_down")
         assert registrar.register({"software_statement": statements[1]}).status_code == 201
+
+
+def test_the_statements_of_one_issuer_leave_room_for_others(database_url, tmp_path, publisher):
+    """Many registrations at once do not exceed the number either."""
+    limited = tables(tmp_path, publisher, maximum_clients=3)
+    with running_protocol(tmp_path, database_url, **limited) as protocol:
+        registrar, together = Registrar(protocol), threading.Barrier(8)
+        sent = {"software_statement": publisher.sign()}
+
+        def register(_number: int) -> int:
+            together.wait()
+            return registrar.register(sent).status_code
+
+        with ThreadPoolExecutor(8) as threads:
+            assert Counter(threads.map(register, range(8))) == {201: 3, 403: 5}
+        require_refusal(registrar.register(sent), 403, "access_denied")
+        assert registrar.new("mapper/link")["client_id"]

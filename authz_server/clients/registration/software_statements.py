@@ -33,6 +33,22 @@ class SoftwareStatement:
     text: str
     members: Mapping[str, Any]
 
+    def apply_to(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the metadata of a request with the statement's members in the place of its own.
+
+        A translation, as in ``client_name#fr``, belongs to its member: the request adds none to a
+        member that the statement has (RFC 7591, 3.1.1).
+        """
+        stated = set(map(_untranslated, self.members))
+        others = {
+            name: each for name, each in document.items() if _untranslated(name) not in stated
+        }
+        return {**others, **self.members}
+
+
+def _untranslated(name: str) -> str:
+    return name.partition("#")[0]
+
 
 class SoftwareStatements:
     """Verifies software statements by the keys of registered issuers.
@@ -77,7 +93,9 @@ class SoftwareStatements:
             await issuer.verify(token)
         except TokenRefusedError as refusal:
             raise _invalid(refusal.reason) from None
-        members = {name: claims[name] for name in MEMBER_NAMES if name in claims}
+        members = {
+            name: value for name, value in claims.items() if _untranslated(name) in MEMBER_NAMES
+        }
         if not members:
             # Another token of the issuer, for example of a workload, is not a statement.
             raise _invalid("no client metadata")
