@@ -102,6 +102,12 @@ class Approved:
     organisation: str | None
     resource_servers: frozenset[str]
 
+    @classmethod
+    def of(cls, change: PendingChange) -> "Approved":
+        """Return these parts of a stored change."""
+        servers = frozenset(change.resource_servers)
+        return cls(tuple(change.acts), change.basis, change.organisation, servers)
+
     def admits(self, act: NotedAct) -> bool:
         """Return whether an act is the one that was approved, of the same owners."""
         return (

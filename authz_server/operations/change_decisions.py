@@ -225,13 +225,7 @@ def _run(
     facts: Mapping[str, str],
 ) -> Control:
     """Carry out a change in its transaction, unless it is an order; return its control."""
-    approved = Approved(
-        tuple(change.acts),
-        change.basis,
-        change.organisation,
-        frozenset(change.resource_servers),
-    )
-    control = Control(requester=change.requester, approved=approved)
+    control = Control(requester=change.requester, approved=Approved.of(change))
     if change.operation not in ORDERS:
         session.info[CONTROL] = control
         session.info[CONTEXT] = {**facts, "diff": change.diff}

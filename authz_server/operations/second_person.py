@@ -1,7 +1,6 @@
 """The second person of a change: neither its requester, nor its subject, nor made for it."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,7 +28,8 @@ _APPROVE = "changes:approve"
 _NEW_PASSKEY = ("operator.passkey_enrolled", "operator.passkey_added")
 #: Before the id of an initial access token, as what granted a registration.
 _BY_TOKEN = "registration:"  # noqa: S105 - the prefix of an actor
-_DECIDERS = frozenset({"client", "operator"})
+#: The kinds of persons whom a change makes; the command line is another one.
+_MADE = frozenset({"client", "operator"})
 
 
 class NotPermittedError(OperatorError):
@@ -52,8 +52,8 @@ def require_second_person(
     """Require that the decider is a second person.
 
     A role, a client and a passkey count if they are older than the change: the requester may have
-    made newer ones for it. A change does not make its own decider either, and one that a person
-    carried out alone makes none until it is confirmed.
+    made newer ones for it. A change does not make its own decider either. One that a person carried
+    out alone makes neither a decider nor a requester until it is confirmed.
 
     Args:
         services: the parts of the server.
@@ -69,10 +69,10 @@ def require_second_person(
     _require_kind(services, decider)
     if is_requester(change, decider):
         raise NotPermittedError("You requested this yourself: a second person decides on it.")
-    subjects = _find_subjects(session, decider)
-    if _concerns(change, decider, subjects):
+    person = _find_person(session, decider.kind, decider.name)
+    if person.is_concerned(change):
         raise NotPermittedError("The change concerns you: another person decides on it.")
-    _require_confirmed(session, decider, subjects)
+    _require_confirmed(session, change, person)
     if decider.kind == "client":
         row = session.get(Client, decider.name)
         if row is None or row.updated_at >= change.requested_at:
@@ -93,42 +93,65 @@ def _require_kind(services: Services, decider: Caller) -> None:
     kind: str = decider.kind
     if kind == "operator":
         kind = "provider" if decider.operator_id.startswith(OF_PROVIDER) else "local"
-    if decider.kind in _DECIDERS and kind not in services.settings.approvals.deciders:
+    if decider.kind in _MADE and kind not in services.settings.approvals.deciders:
         raise NotPermittedError(f"approvals.deciders does not have {kind!r}.")
 
 
-def _find_subjects(session: Session, decider: Caller) -> frozenset[str]:
-    """Return what the decider is called as the subject of a change."""
-    own = "client" if decider.kind == "client" else "operator"
-    subjects = {f"{own}:{decider.name}"[:MAXIMUM_SUBJECT_CHARACTERS]}
-    if decider.kind == "client":
-        granted = session.get(Registration, decider.name)
-        if granted is not None and granted.granted_by.startswith(_BY_TOKEN):
-            subjects.add(f"registration-token:{granted.granted_by.removeprefix(_BY_TOKEN)}")
-    return frozenset(subjects)
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """A client or an operator as changes name it.
 
-
-def _concerns(change: PendingChange, decider: Caller, subjects: Iterable[str]) -> bool:
-    """Return whether a change is one of the decider's role, registration or credential."""
-    applied = change.arguments.get(f"{decider.kind}s", ()) if change.operation == APPLY else ()
-    return change.subject in subjects or decider.name in applied
-
-
-def _require_confirmed(session: Session, decider: Caller, subjects: Iterable[str]) -> None:
-    """Refuse a decider whom one person alone may have made one, by breaking the glass.
-
-    What the command line made counts: it makes the first operators.
+    Attributes:
+        kind: ``client``, ``operator`` or ``command``.
+        name: the id of the client, or the name of the operator.
+        subjects: the subjects of changes of its registration, its roles and its credentials.
     """
-    if decider.kind not in _DECIDERS:
+
+    kind: str
+    name: str
+    subjects: frozenset[str]
+
+    def is_concerned(self, change: PendingChange) -> bool:
+        """Return whether a change is one of the roles, the registration or a credential."""
+        applied = change.arguments.get(f"{self.kind}s", ()) if change.operation == APPLY else ()
+        return change.subject in self.subjects or self.name in applied
+
+
+def _find_person(session: Session, kind: str, name: str) -> _Person:
+    own = "client" if kind == "client" else "operator"
+    subjects = {f"{own}:{name}"[:MAXIMUM_SUBJECT_CHARACTERS]}
+    granted = session.get(Registration, name) if kind == "client" else None
+    if granted is not None and granted.granted_by.startswith(_BY_TOKEN):
+        subjects.add(f"registration-token:{granted.granted_by.removeprefix(_BY_TOKEN)}")
+    return _Person(kind, name, frozenset(subjects))
+
+
+def _find_requester(session: Session, change: PendingChange) -> _Person:
+    kind, _, key = change.requester.partition(":")
+    row = session.get(Operator, key) if kind == "operator" else None
+    return _find_person(session, kind, key if row is None else row.name)
+
+
+def _require_confirmed(session: Session, change: PendingChange, decider: _Person) -> None:
+    """Refuse two persons of whom one alone may have made the other, by breaking the glass.
+
+    What the command line made counts, because it makes the first operators; and it decides.
+    """
+    if decider.kind not in _MADE:
         return
+    requester = _find_requester(session, change)
     alone = select(PendingChange).where(
-        PendingChange.state == UNCONFIRMED, PendingChange.kind == BREAK_GLASS
+        PendingChange.state == UNCONFIRMED,
+        PendingChange.kind == BREAK_GLASS,
+        PendingChange.id != change.id,
     )
     for done in session.scalars(alone):
-        if _concerns(done, decider, subjects):
+        of_requester = requester.kind in _MADE and requester.is_concerned(done)
+        if of_requester or decider.is_concerned(done):
+            whom = "the requester" if of_requester else "you"
             raise NotPermittedError(
-                f"The change {done.id}, which concerns you, was done without an approval and is not"
-                " confirmed: another person decides."
+                f"The change {done.id}, which concerns {whom}, was done without an approval:"
+                " another person confirms it first."
             )
 
 

@@ -231,3 +231,28 @@ def test_the_settings_say_which_identities_decide(sqlite_url, tmp_path):
             status, detail = _decide(approvals, caller, change)
             assert (status, f"{kind!r}" in detail) == (403, True)
         assert _decide(approvals, _person(approvals, "approver"), change) == (200, "")
+
+
+@pytest.mark.parametrize("decision", ["approve", "confirm"])
+def test_what_such_an_operator_requested_is_approved_once_the_change_is_confirmed(
+    approvals, decision
+):
+    """The maker would request by the other identity, and decide by her own."""
+    api, name = approvals.api, f"operator-{next(_numbers)}"
+    body = {"name": name, "roles": [{"role": "client-manager"}]}
+    made = api.send("POST", "/operators?break_glass=true&reason=x", json=body)
+    (change,) = made.json["approval"]["changes"]
+    path, query = f"/clients/{api.new_client()['id']}", {"reason": "x"}
+    if decision == "confirm":
+        query["break_glass"] = "true"
+    granted = {"allowed_scopes": ["mapper/link", MONEY]}
+    filed = api.app.api.perform(
+        _logged_in(approvals, name), "PATCH", path, body=granted, if_match="*", query=query
+    ).body
+    (waits,) = filed["approval"]["changes"] if decision == "confirm" else (filed["id"],)
+    api.clock.advance(1)
+    second = _person(approvals, "approver")
+    status, detail = _decide(approvals, second, waits, decision)
+    assert (status, f"The change {change}, which concerns the requester" in detail) == (403, True)
+    assert approvals.decide(change, "confirm").status_code == 200
+    assert _decide(approvals, second, waits, decision) == (200, "")
