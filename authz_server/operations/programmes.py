@@ -54,6 +54,8 @@ def define_programme(
             "without spaces at its ends."
         )
     with services.transaction() as session:
+        # A stop at the same time stops what it is then, or is found.
+        _lock(session, name)
         _require_no_stop(session, name)
         expanded = services.scopes.expand(session, scopes)
         names = dict.fromkeys(services.scopes.get_scope(session, each).name for each in expanded)
@@ -116,10 +118,15 @@ def get_programme(session: Session, name: str, *, locked: bool = False) -> Progr
     Raises:
         NotFoundError: there is no such programme.
     """
-    found = session.get(Programme, name, with_for_update=True if locked else None)
+    found = _lock(session, name) if locked else session.get(Programme, name)
     if found is None:
         raise no_programme(name)
     return found
+
+
+def _lock(session: Session, name: str) -> Programme | None:
+    """Return a programme as it is now, locked until the transaction ends; None: there is none."""
+    return session.get(Programme, name, with_for_update=True, populate_existing=True)
 
 
 def no_programme(name: str) -> NotFoundError:

@@ -27,7 +27,7 @@ from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 from authz_server.settings.approvals import LIFT_STOP, SET_STOP
 from authz_server.tokens.models import RevokedToken, Stop
-from authz_server.tokens.stops import StopKind
+from authz_server.tokens.stops import StopKind, lock_resource_server
 
 MAXIMUM_REASON_CHARACTERS = 500
 
@@ -135,7 +135,7 @@ def set_stop(services: Services, planned: BlastRadius, *, reason: str, actor: st
     _require_reason(reason)
     kind, now = planned.kind, services.corrected_clock()
     with services.transaction() as session:
-        found = _find_subject(services, session, kind, planned.subject)
+        found = _find_subject(services, session, kind, planned.subject, locked=True)
         added = session.execute(
             insert_into(session, Stop)
             .values(
@@ -208,19 +208,34 @@ def lift_stop(
     return lifted
 
 
-def _find_subject(services: Services, session: Session, kind: StopKind, subject: str) -> _Subject:
+def _find_subject(
+    services: Services, session: Session, kind: StopKind, subject: str, *, locked: bool = False
+) -> _Subject:
+    """Return a subject.
+
+    Args:
+        services: the parts of the server.
+        session: a database session.
+        kind: the kind of the subject.
+        subject: as for :func:`plan_stop`.
+        locked: whether it stays as it is until the transaction ends: a programme that is replaced
+            at the same time would have a member that is not stopped.
+    """
     match kind:
         case "scope":
-            name = services.scopes.get_scope(session, subject).name
+            find = services.scopes.lock_scope if locked else services.scopes.get_scope
+            name = find(session, subject).name
             return _Subject(name=name, scopes=(name,))
         case "client":
             client_id = find_client_id(services, session, subject, kind="client")
             return _Subject(name=client_id, clients=(client_id,))
         case "resource-server":
+            if locked:
+                lock_resource_server(session, subject)
             server = services.clients.get_client(session, subject, kind="resource_server")
             return _Subject(name=server.id, resource_server=server.id)
         case "programme":
-            found = get_programme(session, subject)
+            found = get_programme(session, subject, locked=locked)
             return _Subject(
                 name=found.name, scopes=tuple(found.scopes), clients=tuple(found.clients)
             )

@@ -180,7 +180,7 @@ class ScopeService:
             InvalidChangeError: a value breaks a rule.
             ConflictError: a spelling is taken, or is removed from a scope that is stopped.
         """
-        scope = self._locked(session, name)
+        scope = self.lock_scope(session, name)
         for field, value in changes.items():
             if field not in FIELD_RULES:
                 raise InvalidChangeError(f"{field}: there is no such field to change")
@@ -194,8 +194,13 @@ class ScopeService:
         self._finish(session, [scope.name], actor, "scope.updated", **changes)
         return scope
 
-    def _locked(self, session: Session, name: str) -> Scope:
-        """Return a scope, locked until the commit: no other change adds a spelling to it."""
+    def lock_scope(self, session: Session, name: str) -> Scope:
+        """Return a scope, locked until the commit: no other change adds a spelling to it.
+
+        Raises:
+            NotFoundError: there is no such scope.
+            ConflictError: it was deleted at the same time.
+        """
         scope = self.get_scope(session, name)
         # On PostgreSQL the foreign key of a new spelling waits for the lock.
         if session.get(Scope, scope.name, with_for_update=True, populate_existing=True) is None:
@@ -231,7 +236,7 @@ class ScopeService:
             NotFoundError: there is no such scope.
             ConflictError: it is stopped.
         """
-        scope = self._locked(session, name)
+        scope = self.lock_scope(session, name)
         owner = scope.resource_server_id
         # A scope of the same name or spelling could be added for another resource server.
         self._require_no_stop(session, scope=scope.name, resource_server_id=owner)

@@ -10,6 +10,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from authz_server.clients.models import Client
 from authz_server.database.change_feed import ChangeSet
 from authz_server.errors import ConflictError, OAuthError
 from authz_server.scopes.catalogue import ScopeEntry
@@ -105,21 +106,34 @@ def require_no_stop(
 ) -> None:
     """Refuse a change of a scope or a resource server that would end a stop without lifting it.
 
+    The resource server is not stopped until the transaction ends.
+
     Args:
-        session: the transaction of the change.
+        session: the transaction of the change, which has locked the scope.
         scope: the canonical name of a scope that is to be deleted or loses a spelling.
         resource_server_id: the resource server that is to be deleted or to lose a scope.
 
     Raises:
         ConflictError: a stop of it, or of a programme with it, is in force.
     """
-    # Of the table itself: the limits of an administrator do not narrow the stops.
+    # Of the tables themselves: the limits of an administrator do not narrow the stops.
+    client = Client.__table__.c
+    if resource_server_id is not None:
+        found = select(client.id).where(client.id == resource_server_id)
+        session.execute(found.with_for_update(read=True))
     stop = Stop.__table__.c
     for kind, subject, scopes in session.execute(select(stop.kind, stop.subject, stop.scopes)):
         if scope is not None and scope in scopes:
             raise ConflictError(f"The scope {scope} is stopped: lift the stop first.")
         if kind == "resource-server" and subject == resource_server_id:
             raise ConflictError(f"The resource server {subject!r} is stopped: lift the stop first.")
+
+
+def lock_resource_server(session: Session, resource_server_id: str) -> None:
+    """Wait for the changes that :func:`require_no_stop` admitted, before a stop is set."""
+    client = Client.__table__.c
+    found = select(client.id).where(client.id == resource_server_id)
+    session.execute(found.with_for_update(key_share=True))
 
 
 def _refusal(reason: str, stop: str, detail: str, client_id: str) -> OAuthError:
