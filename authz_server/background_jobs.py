@@ -75,7 +75,7 @@ class Maintenance:
     Args:
         database: stores last-used times and the use of scopes.
         feed: the change feed, polled at its interval.
-        key_rings: the rings, refreshed at ``key_refresh_seconds``.
+        key_rings: the rings, loaded at ``key_refresh_seconds``; their keys are proved.
         key_refresh_seconds: the refresh interval of the rings.
         key_jobs: rotates keys, and does the other periodic work of the rings.
         tick_seconds: the interval of key rotation ticks.
@@ -240,7 +240,7 @@ class Maintenance:
             *self._secret_jobs(),
             *self._change_jobs(),
             *self._audit_jobs("seal_audit_records", _SEALING_INTERVAL_SECONDS),
-            Job(self._key_rings.refresh, self._key_refresh_seconds),
+            Job(self._key_rings.load, self._key_refresh_seconds),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
             Job(self.store_scope_uses, _LAST_USED_INTERVAL_SECONDS),
             Job(self._key_jobs.write_readers, _READERS_INTERVAL_SECONDS),
@@ -274,7 +274,9 @@ class Maintenance:
             Job(self._tick, self._tick_seconds, spread=0.5),
             *self._audit_jobs("write_audit_checkpoint", _CHECKPOINT_INTERVAL_SECONDS),
         )
-        self._repeat(jobs, min(self._key_refresh_seconds, self._tick_seconds) / 2)
+        wait_seconds = min(self._key_refresh_seconds, self._tick_seconds) / 2
+        # Here, and not where the rings are loaded: it waits for the backends.
+        self._repeat(jobs, wait_seconds, self._key_rings.prove_candidates)
 
     def _tick(self) -> None:
         """Run a rotation tick; while the clock has leapt, only follow withdrawals."""

@@ -64,6 +64,20 @@ class TokenRefusedError(KeysError):
         self.signature_checked = signature_checked
 
 
+class UnknownKeyError(TokenRefusedError):
+    """A presented token names a key that this process does not accept.
+
+    Args:
+        kid: the key's id.
+        payload: the payload of the token, which nothing vouches for.
+    """
+
+    def __init__(self, kid: str, payload: bytes) -> None:
+        super().__init__("unknown key")
+        self.kid = kid
+        self.payload = payload
+
+
 class InvariantError(KeysError):
     """A change would break an invariant of the key lifecycle.
 

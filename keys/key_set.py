@@ -5,16 +5,21 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
-from keys.errors import KeysError, StoreUnavailable, TokenRefusedError
+from keys.errors import KeysError, NoActiveKeyError, StoreUnavailable, TokenRefusedError
 from keys.jose.algorithms import get_algorithm
 from keys.jose.compact import encode_header
 from keys.jose.jwk import jwks_document, load_public_key, thumbprint
 from keys.jose.signatures import Verifier, make_verifier, meaningless_signature, signature_size
-from keys.lifecycle.rules import find_beginning, public_keys, signing_candidates
+from keys.lifecycle.rules import (
+    MAXIMUM_SUCCESSIONS,
+    find_beginning,
+    public_keys,
+    signing_candidates,
+)
 from keys.signing_key import KeyState, RingSnapshot, SigningKey
 
 logger = logging.getLogger(__name__)
@@ -179,7 +184,8 @@ def read_rings(
             if known is not None and snapshot.epoch < known.snapshot.epoch:
                 raise StoreUnavailable(
                     f"the ring {snapshot.name!r} was read at epoch {snapshot.epoch}, "
-                    f"after epoch {known.snapshot.epoch} had been seen"
+                    f"after epoch {known.snapshot.epoch} had been seen; restart the server if the "
+                    "database was restored"
                 )
             known = read_ring(snapshot)
         rings.append(known)
@@ -198,6 +204,29 @@ def index_rings(rings: Iterable[RingKeys], loaded_at: datetime | None) -> KeySet
     )
     digest = urlsafe_b64encode(sha256(jwks).digest()).rstrip(b"=").decode()
     return KeySet(by_name, by_kid, jwks, f'"{digest}"', loaded_at)
+
+
+def find_signer(
+    known: KeySet, ring: str, now: datetime, tolerance: timedelta
+) -> tuple[RingKeys, PublishedKey]:
+    """Return the ring that signs for ``ring`` now, with its active key.
+
+    The succession is that of ``keys.lifecycle.rules.succeeded_since``.
+
+    Raises:
+        NoActiveKeyError: no key may sign now.
+    """
+    found = last = known.rings.get(ring)
+    for _ in range(MAXIMUM_SUCCESSIONS):
+        if last is None or not last.snapshot.is_move_due(now):
+            break
+        last = known.rings.get(last.snapshot.successor or "")
+        if last is None or last.has_begun(now + tolerance):
+            found = last
+    # The node that activated a key may have a clock that is ahead of this one.
+    if found and (key := found.find_active(now) or found.find_active(now + tolerance)):
+        return found, key
+    raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
 
 
 def kids_in(known: KeySet, states: frozenset[KeyState]) -> frozenset[str]:

@@ -15,6 +15,7 @@ from keys.errors import (
     StoreUnavailable,
     TokenRefusedError,
     TokenTooLargeError,
+    UnknownKeyError,
     VersionUnusable,
 )
 from keys.events import Notify, UnknownKidPresented, ignore
@@ -32,12 +33,12 @@ from keys.key_set import (
     RingKeys,
     VerifiedToken,
     find_dummy_verification,
+    find_signer,
     index_rings,
     kids_in,
     read_rings,
 )
 from keys.lifecycle.judgement import Judgement, Standing, judge_ring
-from keys.lifecycle.rules import MAXIMUM_SUCCESSIONS
 from keys.lifecycle.timing import Timing
 from keys.node_clock import NodeClock
 from keys.signer import CheckedSigner, OnProof
@@ -108,8 +109,17 @@ class KeyRings:
 
     # ------------------------------------------------------------------------------- reading
 
+    def load(self) -> None:
+        """Load the rings from the store; no backend is called.
+
+        Raises:
+            StoreUnavailable: the rings cannot be read; the present ones are kept.
+        """
+        with self._refreshing:
+            self._load()
+
     def refresh(self, *, if_due: bool = False) -> None:
-        """Load the rings from the store; keep the present ones if that fails.
+        """Load the rings, keep the present ones if that fails, and prove the keys that sign.
 
         A failure is logged once for each reason. With ``if_due``, waiting calls share one result.
         """
@@ -118,9 +128,7 @@ class KeyRings:
             if if_due and (self._is_fresh(now) or now < (self._retry_at or now)):
                 return
             try:
-                held = self._key_set.rings
-                known = read_rings(self._store.load_rings(now), held, now)
-                self._node_clock.measure()
+                self._load()
             except StoreUnavailable as error:
                 if str(error) != self._failure:
                     logger.warning("cannot load the key rings: %s", error)
@@ -128,14 +136,23 @@ class KeyRings:
                 pause = timedelta(seconds=self._timing.refresh_interval_seconds)
                 self._retry_at = self._clock() + pause
                 return
-            self._retry_at, self._failure = None, ""
-            self._dummy = find_dummy_verification(known, self._default_ring)
-            self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
-            self._ended = kids_in(known, frozenset({KeyState.REMOVED, KeyState.REVOKED}))
-            self._ever_known = kids_in(known, frozenset(KeyState))
-            self._key_set = known
+        self.prove_candidates()
+
+    def _load(self) -> None:
+        now, held = self._clock(), self._key_set.rings
+        known = read_rings(self._store.load_rings(now), held, now)
+        self._node_clock.measure()
+        self._retry_at, self._failure = None, ""
+        self._dummy = find_dummy_verification(known, self._default_ring)
+        self._tainted = kids_in(known, frozenset({KeyState.TAINTED}))
+        self._ended = kids_in(known, frozenset({KeyState.REMOVED, KeyState.REVOKED}))
+        self._ever_known = kids_in(known, frozenset(KeyState))
+        self._key_set = known
+
+    def prove_candidates(self) -> None:
+        """Check the keys that sign in this process; waits for their backends."""
         if self._backends:
-            self._signer.prove_candidates(known)
+            self._signer.prove_candidates(self._key_set)
 
     def _fresh(self, now: datetime) -> KeySet:
         retry_after = self._timing.refresh_interval_seconds
@@ -171,7 +188,7 @@ class KeyRings:
         if not self._is_fresh(now):
             return True
         try:
-            _, key = self._find_signer(self._key_set, ring, now)
+            _, key = find_signer(self._key_set, ring, now, self._tolerance)
         except NoActiveKeyError:
             return False
         return not self._signer.is_proven(key)
@@ -201,7 +218,7 @@ class KeyRings:
             BackendError: the backend failed, or its signature does not match the published key.
         """
         now = self._clock()
-        known_ring, key = self._find_signer(self._fresh(now), ring, now)
+        known_ring, key = find_signer(self._fresh(now), ring, now, self._tolerance)
         limit = known_ring.snapshot.maximum_lifetime_seconds
         if not 0 < lifetime_seconds <= limit:
             raise LifetimeExceededError(
@@ -213,29 +230,10 @@ class KeyRings:
         except VersionUnusable:
             # Fenced or disabled since the last load: the store may have another active key.
             self.refresh()
-            successor_ring, successor = self._find_signer(self._key_set, ring, now)
+            successor_ring, successor = find_signer(self._key_set, ring, now, self._tolerance)
             if successor.kid == key.kid:
                 raise
             return self._sign(successor_ring, successor, typ, segment, maximum_characters)
-
-    def _find_signer(
-        self, known: KeySet, ring: str, now: datetime
-    ) -> tuple[RingKeys, PublishedKey]:
-        """Return the ring that signs for ``ring`` now, with its active key.
-
-        The succession is that of ``keys.lifecycle.rules.succeeded_since``.
-        """
-        found = last = known.rings.get(ring)
-        for _ in range(MAXIMUM_SUCCESSIONS):
-            if last is None or not last.snapshot.is_move_due(now):
-                break
-            last = known.rings.get(last.snapshot.successor or "")
-            if last is None or last.has_begun(now + self._tolerance):
-                found = last
-        # The node that activated a key may have a clock that is ahead of this one.
-        if found and (key := found.find_active(now) or found.find_active(now + self._tolerance)):
-            return found, key
-        raise NoActiveKeyError(f"the ring {ring!r} has no key that may sign now")
 
     def _sign(
         self, ring: RingKeys, key: PublishedKey, typ: str, payload: bytes, maximum_characters: int
@@ -267,7 +265,7 @@ class KeyRings:
         if key is None:
             if parsed.header["kid"] not in self._ever_known:
                 self._notify(UnknownKidPresented())
-            raise TokenRefusedError("unknown key")
+            raise UnknownKeyError(parsed.header["kid"], parsed.payload)
         if parsed.header["alg"] != key.alg:
             raise TokenRefusedError("another algorithm than the key's")
         key.verify(parsed.signature, parsed.signing_input)
@@ -275,6 +273,10 @@ class KeyRings:
         verified = VerifiedToken(key.kid, key.ring, parsed.header, parsed.payload)
         self._verified.keep(digest, key, verified)
         return verified
+
+    def accepts(self, kid: str) -> bool:
+        """Return whether the signatures of a key are accepted."""
+        return kid in self._key_set.by_kid
 
     def spend_one_verification(self) -> None:
         """Spend the time of verifying a token of the default ring, for equal timing."""
@@ -347,7 +349,7 @@ class KeyRings:
         if not self._is_fresh(now):
             return f"keys: the key rings were last read at {loaded_at:%Y-%m-%dT%H:%M:%SZ}"
         try:
-            found, key = self._find_signer(self._key_set, ring, now)
+            found, key = find_signer(self._key_set, ring, now, self._tolerance)
         except NoActiveKeyError as error:
             return f"keys: {error}"
         problem = self._signer.find_problem(found, key)
@@ -363,7 +365,7 @@ class KeyRings:
         signers = []
         for name in known.rings.keys() - {besides}:
             with suppress(NoActiveKeyError):
-                signing, key = self._find_signer(known, name, now)
+                signing, key = find_signer(known, name, now, self._tolerance)
                 # A ring that has moved is reported under the name of its successor.
                 signers += [(signing, key)] if key.ring == name else []
         found = self._signer.find_failures(signers)
@@ -372,7 +374,7 @@ class KeyRings:
     def has_active_key(self, ring: str) -> bool:
         """Return whether ``ring``, or the ring that succeeds it, has an active key."""
         try:
-            self._find_signer(self._key_set, ring, self._clock())
+            find_signer(self._key_set, ring, self._clock(), self._tolerance)
         except NoActiveKeyError:
             return False
         return True

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import OperationalError
+
 from authz_server.assembly.base import BaseServices
 from authz_server.database.change_feed import ChangeSet
+from keys.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from authz_server.key_rings.store import SqlKeyStore
@@ -73,5 +76,14 @@ class KeyServices(BaseServices):
         )
 
     def _refresh_keys(self, changes: ChangeSet) -> None:
+        """Load the key rings, without their backends: the change feed is locked meanwhile.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: the rings cannot be read.
+        """
         if changes.everything or "key" in changes.subjects:
-            self.key_rings.refresh()
+            try:
+                self.key_rings.load()
+            except StoreUnavailable as error:
+                # The feed must not count the change as seen: a key may have been revoked.
+                raise OperationalError("the key rings", None, error) from error

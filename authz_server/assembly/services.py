@@ -80,6 +80,7 @@ class Services(RegistrationServices):
             clock_skew_seconds=self.settings.tokens.clock_skew_seconds,
             # Not the present setting: it may have been lowered since a token was made.
             maximum_lifetime_seconds=LONGEST_LIFETIME_SECONDS,
+            catch_up=self.revocation_state.catch_up,
         )
 
     @cached_property

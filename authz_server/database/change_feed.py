@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import BigInteger, Index, Row, String, delete, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from authz_server.database.orm import Base
@@ -169,7 +168,10 @@ class ChangeFeed:
         return self._seen
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Call ``subscriber`` with each set of changes, in the order of subscription."""
+        """Call ``subscriber`` with each set of changes, in the order of subscription.
+
+        One that cannot apply the changes raises: it is called with them again.
+        """
         self._subscribers.append(subscriber)
 
     def poll(self) -> None:
@@ -230,7 +232,7 @@ class ChangeFeed:
         try:
             with self._reading() as session:
                 self._catch_up(session)
-        except SQLAlchemyError:
+        except Exception:
             self._retry_at = time.monotonic() + self.refresh_interval_seconds
             raise
         self._fresh_until = started + self._staleness_limit_seconds

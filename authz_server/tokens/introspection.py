@@ -1,11 +1,11 @@
 """Token introspection: which members of a token a caller may see (RFC 7662)."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
+from sqlalchemy.orm import Session
 
 from authz_server.clients.cache import ClientEntry
 from authz_server.database.orm import Database
@@ -85,9 +85,8 @@ class IntrospectionService:
             OAuthError: a plugin failed, or another issuer cannot be asked.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        verified = await self._verifier.find_verified(token)
+        verified = await self._verifier.find_verified(token, at_equal_cost=True)
         if verified is None:
-            await self._revocations.is_revoked(os.urandom(16).hex())
             return await self._find_foreign(caller, token) if self._sources else None
         answer = await self._find_answer(caller, verified)
         if answer is None and verified.remembered:
@@ -119,12 +118,22 @@ class IntrospectionService:
     def _look_up(self, tokens: Sequence[str]) -> tuple[list[VerifiedAccessToken | None], set[str]]:
         """Return the verified tokens, and which of them and of their origins are revoked."""
         with self._database.reading() as session:
-            verified = self._verifier.find_all_verified(session, tokens)
-            jtis = {each.claims.jti for each in verified if each is not None}
-            for each in verified:
-                if each is not None:
-                    jtis.update(origin.jti for origin in each.claims.exchanged_from)
-            return verified, self._revocations.find_revoked(session, jtis)
+            seen = self._revocations.seen
+            found = self._look_up_once(session, tokens)
+            if None in found[0] and self._revocations.seen != seen:
+                # Another node may have signed with a key that this process has read just now.
+                found = self._look_up_once(session, tokens)
+            return found
+
+    def _look_up_once(
+        self, session: Session, tokens: Sequence[str]
+    ) -> tuple[list[VerifiedAccessToken | None], set[str]]:
+        verified = self._verifier.find_all_verified(session, tokens)
+        jtis = {each.claims.jti for each in verified if each is not None}
+        for each in verified:
+            if each is not None:
+                jtis.update(origin.jti for origin in each.claims.exchanged_from)
+        return verified, self._revocations.find_revoked(session, jtis)
 
     async def _find_looked_up(
         self,

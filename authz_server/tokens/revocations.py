@@ -1,5 +1,6 @@
 """Revocations: single tokens, and cut-offs by client, key, scope, audience or instant."""
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -307,12 +308,26 @@ class RevocationState:
                 cut_offs[kind, subject] = max(instant, cut_offs.get((kind, subject), instant))
         self._cut_offs, self._audiences = cut_offs, audiences
 
+    @property
+    def seen(self) -> int:
+        """The latest change that this process has read."""
+        return self._feed.seen
+
+    async def catch_up(self) -> None:
+        """Read what was committed before this call, by the query of :meth:`is_revoked`.
+
+        Raises:
+            OAuthError, sqlalchemy.exc.SQLAlchemyError: as there.
+        """
+        await self.is_revoked(os.urandom(16).hex())
+
     async def is_revoked(self, jti: str) -> bool:
         """Return whether a token was revoked by itself, by a commit before this call.
 
-        Afterwards this process's caches of clients, scopes and cut-offs are as new as the database.
+        Afterwards this process's caches, of clients, keys and cut-offs, are as new as the database.
 
         Raises:
+            OAuthError: the caches are older, and the database does not answer.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         found = await self._database.fetch_one(_QUERY, jti)

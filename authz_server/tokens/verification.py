@@ -1,6 +1,6 @@
 """Verify presented access tokens; the result does not reveal why a token is invalid."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -11,7 +11,7 @@ from authz_server.database.orm import Database
 from authz_server.tokens.claims import AccessTokenClaims
 from authz_server.tokens.issuer import ACCESS_TOKEN_TYPES, REFERENCE_TOKEN_BYTES, hash_reference
 from authz_server.tokens.models import ReferenceToken
-from keys.errors import TokenRefusedError
+from keys.errors import TokenRefusedError, UnknownKeyError
 from keys.ring import KeyRings
 
 _REFERENCE_CHARACTERS = -(-REFERENCE_TOKEN_BYTES * 4 // 3)
@@ -19,6 +19,15 @@ _QUERY = "SELECT claims FROM reference_token WHERE token_hash = ?"
 _EXPIRED, _NOT_YET_VALID = "expired", "not yet valid"
 _DATE_PROBLEMS = frozenset({_EXPIRED, _NOT_YET_VALID})
 _decode = msgspec.json.Decoder(AccessTokenClaims).decode
+
+
+class _Issued(msgspec.Struct):
+    """The issuer of a token."""
+
+    iss: str
+
+
+_decode_issuer = msgspec.json.Decoder(_Issued).decode
 
 
 class VerifiedAccessToken(msgspec.Struct, frozen=True):
@@ -58,6 +67,8 @@ class TokenVerifier:
         clock: returns the present time.
         clock_skew_seconds: how far ahead of the clock ``iat`` and ``nbf`` may be.
         maximum_lifetime_seconds: the longest life of a token of this server.
+        catch_up: reads what was committed before, by one query; another node may have signed with
+            a key that this process has not read yet.
     """
 
     def __init__(  # noqa: PLR0913 - its parts, by name
@@ -69,6 +80,7 @@ class TokenVerifier:
         clock: Callable[[], datetime],
         clock_skew_seconds: int,
         maximum_lifetime_seconds: int,
+        catch_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._issuer = issuer
         self._key_rings = key_rings
@@ -76,6 +88,7 @@ class TokenVerifier:
         self._clock = clock
         self._clock_skew_seconds = clock_skew_seconds
         self._maximum_lifetime_seconds = maximum_lifetime_seconds
+        self._catch_up = catch_up
 
     def spend_one_verification(self) -> None:
         """Spend the time of one signature verification, for equal timing."""
@@ -86,13 +99,20 @@ class TokenVerifier:
         """Seconds to add to this machine's clock to get the database's time."""
         return self._key_rings.clock_correction_seconds
 
-    async def find_verified(self, token: str) -> VerifiedAccessToken | None:
+    async def find_verified(
+        self, token: str, *, at_equal_cost: bool = False
+    ) -> VerifiedAccessToken | None:
         """Return the verified token, or None if it is not a current access token of this server.
 
         Revocation and visibility are checked elsewhere.
 
+        Args:
+            token: as presented.
+            at_equal_cost: whether each None costs the query of a good token.
+
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
+            OAuthError: the caches are old, and the database does not answer.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         try:
             if _is_reference(token):
@@ -101,6 +121,11 @@ class TokenVerifier:
         except TokenRefusedError as refusal:
             if not refusal.signature_checked:
                 self._key_rings.spend_one_verification()
+            if not await self._has_read_key(refusal, always=at_equal_cost):
+                return None
+        try:
+            return self._verify_jwt(token)
+        except TokenRefusedError:
             return None
 
     async def find_revocable(self, token: str) -> tuple[VerifiedAccessToken, bool] | None:
@@ -109,7 +134,7 @@ class TokenVerifier:
         Outside its dates it is returned too, because the clock may be wrong.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
+            OAuthError, sqlalchemy.exc.SQLAlchemyError: as :meth:`find_verified`.
         """
         try:
             return await self.verify(token), True
@@ -164,11 +189,35 @@ class TokenVerifier:
         Raises:
             TokenRefusedError: it is not a current access token of this server.
             TokenNotInForceError: likewise; its signature is right.
-            sqlalchemy.exc.SQLAlchemyError: a reference token cannot be looked up.
+            OAuthError, sqlalchemy.exc.SQLAlchemyError: as :meth:`find_verified`.
         """
         if _is_reference(token):
             return await self._verify_reference(token)
+        try:
+            return self._verify_jwt(token)
+        except UnknownKeyError as refusal:
+            if not await self._has_read_key(refusal):
+                raise
         return self._verify_jwt(token)
+
+    async def _has_read_key(self, refusal: TokenRefusedError, *, always: bool = False) -> bool:
+        """Read the changes if the key of a token is missing; return whether it is there now.
+
+        Args:
+            refusal: of a token.
+            always: read them for any refusal.
+        """
+        is_missing = isinstance(refusal, UnknownKeyError) and self._is_own(refusal.payload)
+        if always or is_missing:
+            await self._catch_up()
+        return isinstance(refusal, UnknownKeyError) and self._key_rings.accepts(refusal.kid)
+
+    def _is_own(self, payload: bytes) -> bool:
+        """Return whether a token may be of this server: others are presented in exchanges."""
+        try:
+            return _decode_issuer(payload).iss == self._issuer
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
 
     def _verify_jwt(self, token: str) -> VerifiedAccessToken:
         verified = self._key_rings.verify(token)

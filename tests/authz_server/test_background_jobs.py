@@ -65,7 +65,9 @@ class Rings:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
+    load = act("load")
     refresh = act("refresh")
+    prove_candidates = act("prove_candidates")
 
 
 class KeyJobs(Rings):
@@ -124,16 +126,17 @@ def maintenance(parts):
     maintenance.stop()
 
 
-def test_a_key_backend_that_hangs_holds_up_nothing_else(parts, maintenance):
+@pytest.mark.parametrize("slow", ["tick", "prove_candidates"])
+def test_a_key_backend_that_hangs_holds_up_nothing_else(parts, maintenance, slow):
     """Case G80."""
-    parts.slow = "tick"
+    parts.slow = slow
     maintenance.start()
     assert parts.held.wait(TIMEOUT_SECONDS)
-    for name in ("poll", "refresh"):
+    for name in ("poll", "load"):
         parts.await_calls(name, 5)
-    assert parts.calls.count("tick") == 1
+    assert parts.calls.count(slow) == 1
     parts.release.set()
-    parts.await_calls("tick", 3)
+    parts.await_calls(slow, 3)
 
 
 @pytest.mark.parametrize("fault", [AuditUnavailable("full"), OperationalError("", {}, OSError())])
@@ -152,14 +155,14 @@ def test_an_end_that_cannot_be_signed_is_not_an_alarm(parts, maintenance, fault,
     [OperationalError("", None, Exception()), StoreUnavailable("away"), LookupError("a mistake")],
 )
 def test_whatever_fails_is_tried_again(parts, maintenance, fault, caplog):
-    parts.broken = dict.fromkeys(("poll", "refresh", "tick", "report_node"), fault)
+    parts.broken = dict.fromkeys(("poll", "load", "tick", "report_node"), fault)
     maintenance.start()
     for name in parts.broken:
         parts.await_calls(name, 2)
     # Jobs that fail for one reason are logged once for all.
     assert any(f"{name} failed" in caplog.text for name in parts.broken)
     parts.broken = {}
-    for name in ("poll", "refresh", "tick", "report_node"):
+    for name in ("poll", "load", "tick", "report_node"):
         parts.await_calls(name, 2)
 
 

@@ -40,6 +40,7 @@ class Mint:
         create_first_key(store, backend, ring, clock=self.clock, actor="test")
         self.rings.refresh()
         self.references = {}
+        self.queries, self.when_asked = 0, lambda: None
         self.verifier = TokenVerifier(
             issuer=ISSUER,
             key_rings=self.rings,
@@ -47,6 +48,7 @@ class Mint:
             clock=self.clock,
             clock_skew_seconds=SKEW,
             maximum_lifetime_seconds=LONGEST,
+            catch_up=self._catch_up,
         )
 
     @property
@@ -68,6 +70,10 @@ class Mint:
 
     def find_token(self, token):
         return run(self.verifier.find_verified(token))
+
+    async def _catch_up(self):
+        self.queries += 1
+        self.when_asked()
 
     async def _fetch_one(self, _question, value):
         return self.references.get(value)
@@ -212,3 +218,46 @@ def test_a_reference_is_found_by_its_hash_alone_and_held_to_the_same_rules(mint)
     assert mint.find_token(handle) is None
     assert mint.find_token("s" * 43) is None
     assert mint.find_token("é" * 43) is None
+
+
+@pytest.fixture
+def lagging():
+    """A node that has not read yet which key the others sign with."""
+    mint = Mint()
+    mint.token = mint.sign(mint.claims())
+    rings = mint.rings
+    mint.verifier._key_rings = KeyRings(rings._store, {}, mint.clock, "es256")  # noqa: SLF001
+    mint.when_asked = mint.verifier._key_rings.load  # noqa: SLF001
+    return mint
+
+
+@pytest.mark.parametrize("ask", ["find_verified", "find_revocable", "verify"])
+def test_a_token_of_a_key_that_is_new_here_is_verified(lagging, ask):
+    """Its revocation would be acknowledged and lost, or a good token refused."""
+    assert run(getattr(lagging.verifier, ask)(lagging.token))
+    assert run(getattr(lagging.verifier, ask)(lagging.token))
+    assert lagging.queries == 1
+
+
+def test_a_key_that_is_nowhere_costs_one_query_each_time(lagging):
+    lagging.when_asked = lambda: None
+    assert lagging.find_token(lagging.token) is None
+    assert run(lagging.verifier.find_revocable(lagging.token)) is None
+    assert lagging.queries == 2
+
+
+def test_a_token_of_another_issuer_costs_no_query(lagging):
+    """Those that are exchanged are of other keys."""
+    for payload in (lagging.claims(iss="https://other.example"), b"[]", b"\xff", {"iss": 7}):
+        token = lagging.sign(payload)
+        assert lagging.find_token(token) is None
+    assert lagging.queries == 0
+
+
+@pytest.mark.parametrize("token", ["", "a.b.c", "unknown", "x" * 43])
+def test_each_refusal_at_introspection_costs_one_query(lagging, token):
+    """Its time reveals no reason."""
+    for presented in (token, lagging.sign(lagging.claims(iss="https://other.example"))):
+        lagging.queries = 0
+        assert run(lagging.verifier.find_verified(presented, at_equal_cost=True)) is None
+        assert lagging.queries == 1
