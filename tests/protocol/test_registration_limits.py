@@ -99,3 +99,15 @@ def test_a_flood_of_wrong_tokens_takes_one_thread_of_the_database(start_protocol
             return [(await answer).status for answer in answers]
 
     assert asyncio.run(statuses()) == [401] + [429] * 9 + [201]
+
+
+def test_the_number_of_registered_clients_is_limited_for_each_authority(start_protocol):
+    """One that registers many does not close the registration to another."""
+    registrar = Registrar(start_protocol(registration=UNLIMITED | {"maximum_clients": 1}))
+    token = registrar.initial_token("mapper/link", uses=2)
+    first = registrar.register({}, token).json
+    require_refusal(registrar.register({}, token), 403, "access_denied")
+    assert registrar.new()["client_id"]
+    assert registrar.manage("DELETE", first).status_code == 204
+    # The refused registration has used nothing up.
+    assert registrar.register({}, token).status_code == 201

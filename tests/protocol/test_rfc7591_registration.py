@@ -366,13 +366,6 @@ def test_requests_of_one_address_are_limited_and_right_tokens_get_in(start_proto
     require_refusal(registrar.register({}, token), 401, "invalid_token")
 
 
-def test_the_number_of_registered_clients_is_limited(start_protocol):
-    registrar = Registrar(start_protocol(registration=UNLIMITED | {"maximum_clients": 1}))
-    assert registrar.new()["client_id"]
-    refused = registrar.register({}, registrar.initial_token("mapper/link"))
-    require_refusal(refused, 403, "access_denied")
-
-
 def test_a_secret_may_have_an_end(start_protocol):
     protocol: Protocol = start_protocol(registration=UNLIMITED | {"secret_lifetime_days": 30})
     registrar = Registrar(protocol)

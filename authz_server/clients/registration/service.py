@@ -31,6 +31,7 @@ from authz_server.clients.registration.models import Registration
 from authz_server.clients.registration.software_statements import SoftwareStatement
 from authz_server.clients.secrets import SecretScheme, generate_secret, is_secret_method
 from authz_server.clients.service import ClientService
+from authz_server.database.named_locks import lock_name
 from authz_server.errors import ConflictError, InvalidChangeError, OAuthError
 from authz_server.settings import RegistrationSettings
 
@@ -88,7 +89,7 @@ class RegistrationService:
         secrets: makes the digests of tokens.
         clock: returns the present time, timezone-aware.
         limits: chooses scopes, grant types and method.
-        settings: the number of clients, and the lifetime of their secrets.
+        settings: the number of clients of a grantor, and the lifetime of their secrets.
     """
 
     def __init__(
@@ -125,11 +126,9 @@ class RegistrationService:
 
         Raises:
             OAuthError: ``client_metadata_invalid``, or ``registration_denied`` if there are as
-                many registered clients as permitted.
+                many clients of this grantor as permitted.
         """
-        registered = session.scalar(select(func.count()).select_from(Registration)) or 0
-        if registered >= self._settings.maximum_clients:
-            raise OAuthError("registration_denied", "registration.maximum_clients")
+        self._require_room(session, grantor.actor)
         scopes = self._limits.choose_scopes(session, metadata, grantor.scopes)
         grants = self._limits.choose_grant_types(metadata, grantor.grant_types)
         self._limits.require_method(metadata)
@@ -166,6 +165,14 @@ class RegistrationService:
         self._audit(session, grantor.actor, "client.registered", client, metadata)
         secret, expires_at = self._provide_secret(session, client, grantor.actor)
         return _describe(client, registration, secret, expires_at, token)
+
+    def _require_room(self, session: Session, granted_by: str) -> None:
+        """Count the clients of one grantor alone: another one has room for its own."""
+        lock_name(session, f"registration:{granted_by}")
+        own = Registration.granted_by == granted_by
+        registered = session.scalar(select(func.count()).select_from(Registration).where(own))
+        if (registered or 0) >= self._settings.maximum_clients:
+            raise OAuthError("registration_denied", "registration.maximum_clients")
 
     def read(self, session: Session, access: RegistrationAccess) -> RegisteredClient:
         """Return a registration (RFC 7592, 2.1).
