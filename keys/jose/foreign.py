@@ -7,6 +7,7 @@ verified. A header never provides the key, except where a proof of possession re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -183,8 +184,10 @@ class ForeignKey:
 class ForeignKeys:
     """The public keys of another party.
 
+    Keys of different algorithms may share an id (RFC 7517, 4.5).
+
     Args:
-        keys: the keys; an id occurs once.
+        keys: the keys.
     """
 
     def __init__(self, keys: list[ForeignKey]) -> None:
@@ -203,20 +206,22 @@ class ForeignKeys:
 
         A key without an id has its thumbprint as id. If no key has the id, a single key without
         one is used. A token without ``kid`` is accepted only if a single key fits its algorithm
-        (OpenID Connect Core, 10.1).
+        (OpenID Connect Core, 10.1). A key that is listed several times is one key.
 
         Args:
             kid: the ``kid`` of the token; None if absent.
             alg: the ``alg`` of the token.
 
         Returns:
-            None if no key or more than one fits.
+            None if no key or more than one fits; of several with the id, none is tried by chance.
         """
         fitting = [key for key in self._keys if alg in key.algorithms]
         if kid is not None:
             named = [key for key in fitting if kid == (key.kid or key.thumbprint)]
             fitting = named or [key for key in fitting if not key.kid]
-        return fitting[0].verifier(alg) if len(fitting) == 1 else None
+        if len(fitting) != 1 and len({key.thumbprint for key in fitting}) != 1:
+            return None
+        return fitting[0].verifier(alg)
 
     def holds_certificate(self, der: bytes, key_thumbprint: str) -> bool:
         """Return whether a certificate belongs to one of the keys (RFC 8705, 2.2.2).
@@ -239,24 +244,27 @@ def parse_key_set(document: object, *, maximum_keys: int = MAXIMUM_KEYS) -> Fore
     Keys whose ``use`` is ``enc`` are for encryption and left out.
 
     Raises:
-        KeysError: it is not a JWK set, holds no key, more than ``maximum_keys``, an id twice or a
-            key twice, or a key that :class:`ForeignKey` refuses.
+        KeysError: it is not a JWK set, holds no key, more than ``maximum_keys``, an id or a key
+            twice for one algorithm, or a key that :class:`ForeignKey` refuses.
     """
     listed = _listed(document, maximum_keys)
     keys = [ForeignKey(jwk) for jwk in listed if not is_for_encryption(jwk)]
     if not listed:
         raise KeysError("the JWK set holds no key")
-    ids = {key.kid or key.thumbprint for key in keys}
-    if len(ids) != len(keys) or len({key.thumbprint for key in keys}) != len(keys):
-        raise KeysError("the JWK set holds a key or an id twice")
+    for one, other in combinations(keys, 2):
+        have_one_id = (one.kid or one.thumbprint) == (other.kid or other.thumbprint)
+        is_ambiguous = have_one_id or one.thumbprint == other.thumbprint
+        if is_ambiguous and one.algorithms & other.algorithms:
+            raise KeysError("the JWK set holds a key or an id twice for one algorithm")
     return ForeignKeys(keys)
 
 
 def parse_published_key_set(document: bytes, *, maximum_keys: int = MAXIMUM_KEYS) -> ForeignKeys:
     """Return the usable keys of a JWK set that another party publishes.
 
-    Keys for encryption, of unknown types and of refused strength are ignored (RFC 7517, 5). A
-    key whose private part is published is ignored too, and so are keys that share their id.
+    Keys for encryption, of unknown types and of refused strength are ignored (RFC 7517, 5), and so
+    is a key whose private part is published. Keys that share their id verify only by algorithms
+    that a single one of them has.
 
     Raises:
         KeysError: it is not a JWK set, or holds more than ``maximum_keys``.
@@ -265,16 +273,11 @@ def parse_published_key_set(document: bytes, *, maximum_keys: int = MAXIMUM_KEYS
         parsed = parse_json_object(document)
     except TokenRefusedError:
         raise KeysError("the JWK set is not a JSON object") from None
-    keys: dict[str, ForeignKey] = {}
-    repeated: set[str] = set()
+    keys: list[ForeignKey] = []
     for jwk in _listed(parsed, maximum_keys):
         with suppress(KeysError):
-            key = ForeignKey(jwk)
-            kid = key.kid or key.thumbprint
-            if kid in keys:
-                repeated.add(kid)
-            keys[kid] = key
-    return ForeignKeys([key for kid, key in keys.items() if kid not in repeated])
+            keys.append(ForeignKey(jwk))
+    return ForeignKeys(keys)
 
 
 def _listed(document: object, maximum_keys: int) -> list[object]:

@@ -8,12 +8,18 @@ from jwcrypto.jwk import JWK
 
 from keys.errors import KeysError
 from keys.jose.compact import decode_segment
-from keys.jose.foreign import ForeignKey, parse_key_set, parse_published_key_set
+from keys.jose.foreign import (
+    ForeignKey,
+    ForeignKeys,
+    parse_key_set,
+    parse_published_key_set,
+)
 from keys.jose.jwk import public_jwk
 from support.forged_tokens import segment
 
 EC = ec.generate_private_key(ec.SECP256R1())
 RSA = rsa.generate_private_key(65537, 2048)
+OTHER_EC = public_jwk(ec.generate_private_key(ec.SECP256R1()))
 JWKS = {
     "P-256": public_jwk(EC),
     "P-384": public_jwk(ec.generate_private_key(ec.SECP384R1())),
@@ -91,7 +97,8 @@ def many(count: int) -> list[dict[str, str]]:
         {"keys": {}},
         {"keys": []},
         {"keys": many(1_000)},
-        {"keys": [{**JWKS["P-256"], "kid": "a"}, {**JWKS["Ed25519"], "kid": "a"}]},
+        {"keys": [{**JWKS["P-256"], "kid": "a"}, {**OTHER_EC, "kid": "a"}]},
+        {"keys": [{**JWKS["RSA"], "kid": "a"}, {**JWKS["RSA"], "kid": "a", "alg": "PS256"}]},
         {"keys": [{**JWKS["P-256"], "kid": "a"}, {**JWKS["P-256"], "kid": "b"}]},
         {"keys": [JWKS["P-256"], JWKS["P-256"]]},
         JWKS["P-256"],
@@ -116,8 +123,6 @@ def test_published_keys_that_cannot_be_used_are_ignored():
     keys = [
         *REFUSED_KEYS.values(),
         {**JWKS["RSA"], "use": "enc"},
-        {**JWKS["P-256"], "kid": "twice"},
-        {**JWKS["P-384"], "kid": "twice"},
         {**JWKS["Ed25519"], "kid": "good"},
     ]
     published = parse_published_key_set(json.dumps({"keys": keys}).encode(), maximum_keys=100)
@@ -125,3 +130,36 @@ def test_published_keys_that_cannot_be_used_are_ignored():
     assert published.find("good", "EdDSA") is not None
     with pytest.raises(KeysError):
         parse_published_key_set(json.dumps({"keys": keys}).encode())
+
+
+def both_ways(*keys: dict[str, str]) -> list[ForeignKeys]:
+    """Return a set as a client registers it, and as it publishes it."""
+    document = {"keys": list(keys)}
+    return [parse_key_set(document), parse_published_key_set(json.dumps(document).encode())]
+
+
+def test_keys_of_different_algorithms_may_share_an_id():
+    """RFC 7517, 4.5: "different kty values" and one kid; FAPI 2.0, 5.4.3: alg and use count too."""
+    of_types = [{**JWKS[name], "kid": "a"} for name in ("P-256", "P-384", "RSA", "Ed25519")]
+    for keys in both_ways(*of_types, {**OTHER_EC, "kid": "a", "use": "enc"}):
+        assert all(keys.find("a", alg) for alg in ("ES256", "ES384", "PS256", "EdDSA"))
+        assert keys.find("a", "ES512") is None
+    of_algorithms = [{**JWKS["RSA"], "kid": "a", "alg": alg} for alg in ("PS256", "RS256")]
+    for keys in both_ways(*of_algorithms):
+        assert keys.find("a", "PS256") is not keys.find("a", "RS256")
+        assert keys.find("a", "PS512") is None
+
+
+def test_of_published_keys_with_one_id_and_algorithm_none_verifies():
+    """A key chosen by chance would refuse every second signature; other algorithms are clear."""
+    listed = [JWKS["P-256"], OTHER_EC, JWKS["Ed25519"]]
+    document = json.dumps({"keys": [{**jwk, "kid": "a"} for jwk in listed]}).encode()
+    keys = parse_published_key_set(document)
+    assert keys.find("a", "ES256") is None
+    assert keys.find("a", "EdDSA") is not None
+
+
+def test_a_key_that_is_published_twice_is_one_key():
+    twice = [{**JWKS["RSA"], "kid": "a"}, {**JWKS["RSA"], "kid": "a", "alg": "PS256"}]
+    keys = parse_published_key_set(json.dumps({"keys": twice}).encode())
+    assert all(keys.find(kid, alg) for kid in ("a", None) for alg in ("PS256", "RS256"))
