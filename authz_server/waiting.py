@@ -34,6 +34,7 @@ class Lane(Enum):
     SECRETS = "secrets"
     PLUGINS = "plugins"
     OUTBOUND = "outbound"
+    COUNTS = "counts"
     EVENTS = "events"
     SOURCES = "sources"
     CHECKS = "checks"

@@ -96,7 +96,7 @@ def check_counts(settings: Settings) -> None:
     """Require a Redis that counts; without it, the server starts and each process counts alone.
 
     Raises:
-        SettingsError: it cannot be used.
+        SettingsError: it cannot be used, or drops counts once its memory is full.
     """
     clients = settings.clients
     if clients.throttle != "redis":
@@ -104,9 +104,16 @@ def check_counts(settings: Settings) -> None:
     counts = open_redis(clients.redis_url)
     try:
         counts.probe()
+        policy = counts.find_risk()
     except StoreError as error:
         problem = f"the counts fail ({redact(str(error))}): each process counts for itself"
         raise SettingsError(problem, key="clients.redis_url") from error
+    if policy:
+        raise SettingsError(
+            f"its maxmemory-policy {policy} drops counts once its memory is full",
+            key="clients.redis_url",
+            remedy="Set its maxmemory-policy to noeviction.",
+        )
 
 
 def check_pepper(settings: Settings) -> None:

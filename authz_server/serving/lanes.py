@@ -5,6 +5,7 @@ import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -125,7 +126,7 @@ class Lanes:
     Args:
         loop: runs the coroutines.
         threads: the number of threads of each lane.
-        plugin_seconds: how long a step of the plugins' lane may take, its wait included.
+        seconds: how long a step of a lane may take, its wait included; without an entry: no limit.
         maximum_waiting: how many requests may wait in each lane; further ones are refused.
         prepared_queries: queries an SQLite file without waiting; None for PostgreSQL.
     """
@@ -137,12 +138,12 @@ class Lanes:
         threads: Mapping[Lane, int],
         maximum_waiting: int,
         prepared_queries: PreparedQueries | None,
-        plugin_seconds: float | None = None,
+        seconds: Mapping[Lane, float] = MappingProxyType({}),
     ) -> None:
         self._loop = loop
         self._threads = {lane: Threads(loop, lane.value, count) for lane, count in threads.items()}
         self._maximum_waiting = maximum_waiting
-        self._seconds = {Lane.PLUGINS: plugin_seconds}
+        self._seconds = seconds
         self._prepared_queries = prepared_queries
         self._queries: Queries | None = None
         self._waiting = dict.fromkeys(Lane, 0)

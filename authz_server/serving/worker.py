@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NoReturn
 from authz_server.app import EXTENSION, Application, record_start
 from authz_server.assembly.server import ServerServices
 from authz_server.clients.authentication.slots import MAXIMUM_WAITING
+from authz_server.clients.counters.shared import COUNTING_SECONDS
 from authz_server.endpoints.client_address import ClientAddressReader
 from authz_server.endpoints.errors import ErrorResponses
 from authz_server.endpoints.event_polling import MAXIMUM_WAITING_POLLS
@@ -54,6 +55,10 @@ REPORT_SECONDS = 1.0
 FIRST_REPORTS_SECONDS = 0.2
 #: Largest number of concurrent remote signatures; a backend may sign them in batches.
 _SIGNING_THREADS = 32
+#: Largest number of documents fetched at a time; each origin has a limit of its own below it.
+FETCHING_THREADS = 32
+#: Largest number of calls to the store of shared counts that have not returned.
+_COUNTING_THREADS = 4
 #: Largest number of calls to other issuers at a time; each issuer has a limit of its own below it.
 _SOURCE_THREADS = 32
 #: Threshold of the cyclic garbage collector; requests leave no cycles.
@@ -232,7 +237,10 @@ def build_front(
         threads=_threads(settings),
         maximum_waiting=server.maximum_waiting_requests,
         prepared_queries=prepared_queries.without_waiting(),
-        plugin_seconds=2.0 * settings.plugins.timeout_seconds,
+        seconds={
+            Lane.PLUGINS: 2.0 * settings.plugins.timeout_seconds,
+            Lane.COUNTS: COUNTING_SECONDS,
+        },
     )
     queries: PostgresqlQueries | None = None
     if not settings.database.url.startswith("sqlite"):
@@ -323,7 +331,10 @@ def _threads(settings: Settings) -> Mapping[Lane, int]:
         # Threads for all that compute or wait for a slot; the slots decide the order.
         Lane.SECRETS: settings.clients.argon2_concurrency + MAXIMUM_WAITING + 1,
         Lane.PLUGINS: settings.server.threads,
-        Lane.OUTBOUND: settings.server.threads,
+        # Several slow origins leave threads to a prompt one.
+        Lane.OUTBOUND: FETCHING_THREADS,
+        # Counts go one after the other; one that hangs keeps its thread.
+        Lane.COUNTS: _COUNTING_THREADS,
         Lane.EVENTS: MAXIMUM_WAITING_POLLS,
         # Issuers that hang keep threads of no other work.
         Lane.SOURCES: _SOURCE_THREADS,

@@ -9,13 +9,14 @@ from authz_server.waiting import Lane, Step
 
 
 @asynccontextmanager
-async def lanes(*, threads=2, maximum_waiting=100, prepared_queries=None):
+async def lanes(*, threads=2, maximum_waiting=100, prepared_queries=None, seconds=None):
     """Yield lanes, closed in the end."""
     made = Lanes(
         asyncio.get_running_loop(),
         threads=dict.fromkeys(Lane, threads),
         maximum_waiting=maximum_waiting,
         prepared_queries=prepared_queries,
+        seconds=seconds or {},
     )
     try:
         yield made

@@ -9,10 +9,14 @@ from math import ceil
 from authz_server.clients.counters.shared import SharedCounters
 
 MAXIMUM_PAIRS = 20_000
+#: The ids of one network that a process counts apart in a store within a window.
+MAXIMUM_IDS_OF_NETWORK = 100
 # One more than an id can have; longer ids share the entry of their beginning.
 MAXIMUM_ID_CHARACTERS = 129
 _IPV6_PREFIX = 64
 _LONGEST_ADDRESS = 64
+# Stands for the further ids of a network; a counted id has no colon.
+_OTHER_IDS = ":"
 
 
 @lru_cache(1_024)
@@ -93,8 +97,43 @@ class FailureThrottle:
         return 0 <= now - found[1] < self._window_seconds
 
 
+class _SharedPairs:
+    """Bounds the pairs that a process counts in a store within a window.
+
+    Each new pair makes an entry in the store, and senders invent ids and use many networks.
+
+    Args:
+        window_seconds: the length of the window.
+    """
+
+    def __init__(self, window_seconds: int) -> None:
+        self._window_seconds = window_seconds
+        self._began = float("-inf")
+        self._ids: dict[str, set[str]] = {}
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def find(self, client_id: str, network: str, now: float) -> str | None:
+        """Return the id under which a failure is counted; None: there is no room for the pair."""
+        with self._lock:
+            if not 0 <= now - self._began < self._window_seconds:
+                self._began, self._ids, self._number = now, {}, 0
+            ids = self._ids.get(network, set())
+            if client_id not in ids and len(ids) >= MAXIMUM_IDS_OF_NETWORK:
+                client_id = _OTHER_IDS
+            if client_id not in ids:
+                if self._number >= MAXIMUM_PAIRS:
+                    return None
+                self._number += 1
+                self._ids.setdefault(network, ids).add(client_id)
+        return client_id
+
+
 class SharedFailures:
     """Counts the failures of a pair over all processes and nodes.
+
+    The further ids of a network with many are counted together. Beyond a number of pairs, the
+    process alone counts.
 
     Args:
         counters: the shared counts.
@@ -110,14 +149,19 @@ class SharedFailures:
         self._failures = failures
         self._window_seconds = window_seconds
         self._kind = kind
+        self._pairs = _SharedPairs(window_seconds)
 
     async def count_failure(self, client_id: str, address: str, now: float) -> int:
         """Count a failure; return the seconds that its sender has to wait, 0 below the limit.
 
-        The arguments are those of :meth:`FailureThrottle.seconds_to_wait`. Without the store, the
-        result is 0: the throttle of this process alone then decides.
+        The arguments are those of :meth:`FailureThrottle.seconds_to_wait`. Without the store, or
+        room in it, the result is 0: the throttle of this process alone then decides.
         """
-        client, network = _pair(client_id, address)
+        claimed, network = _pair(client_id, address)
+        client = self._pairs.find(claimed, network, now)
+        if client is None:
+            self._counters.note_alone()
+            return 0
         ends_at = ceil(now) + self._window_seconds
         count = await self._counters.add(self._kind, client, network, now=now, ends_at=ends_at)
         if count is None or count.number <= self._failures:

@@ -7,14 +7,17 @@ from math import ceil
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from authz_server.clients.counters.shared import Addition, Count, Store, StoreError
+from authz_server.errors import OAuthError
 from authz_server.waiting import Lane, Step
 
-#: A failure waits this long for Redis at most; so does a token of a client with a budget.
+#: The longest wait for a connection to Redis, and for an answer.
 TIMEOUT_SECONDS = 0.25
+#: The policy by which a full Redis refuses changes; by any other one it drops counts.
+_KEEPS_ALL = "noeviction"
 
 _PREFIX = b"authz-server:count:"
 _PROBE, _PROBE_SECONDS = bytes(32), 1
@@ -53,7 +56,11 @@ class RedisCounters(Store):
         Raises:
             StoreError: Redis cannot answer.
         """
-        return await Step(Lane.OUTBOUND, partial(self._add, values))
+        try:
+            return await Step(Lane.COUNTS, partial(self._add, values))
+        except OAuthError as error:
+            # The lane ends the wait for a look-up of the host, too.
+            raise StoreError(f"Redis: {error.detail}") from error
 
     def probe(self) -> bool:
         """Add to a count of its own: a full Redis, a replica and a role may refuse changes alone.
@@ -64,6 +71,22 @@ class RedisCounters(Store):
         now = time.time()
         self._add([Addition(_PROBE, now, int(now) + _PROBE_SECONDS)])
         return True
+
+    def find_risk(self) -> str:
+        """Return the policy by which a full Redis drops keys; empty: none is known.
+
+        Raises:
+            StoreError: Redis cannot answer.
+        """
+        try:
+            memory = self._redis.info("memory")
+        except ResponseError:
+            # The role of the URL may not ask.
+            return ""
+        except (RedisError, OSError) as error:
+            raise StoreError(f"Redis: {error}") from error
+        policy = memory.get("maxmemory_policy", _KEEPS_ALL)
+        return "" if policy == _KEEPS_ALL or not memory.get("maxmemory") else str(policy)
 
     def _add(self, values: Sequence[Addition]) -> list[Count]:
         # One transaction, so that a count never loses its end.

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a store that failed is not used.
 PAUSE_SECONDS = 5.0
+#: How long an addition may take that is no step of the database, from its look-up of the host on.
+COUNTING_SECONDS = 0.5
 
 
 class StoreError(Exception):
@@ -63,6 +65,14 @@ class Store(Batch[Addition, Count]):
             StoreError: the counts cannot be kept.
         """
         return False
+
+    def find_risk(self) -> str:
+        """Return why counts may be lost although the store takes them; empty: nothing is known.
+
+        Raises:
+            StoreError: the store cannot answer.
+        """
+        return ""
 
 
 class SharedCounters:
@@ -125,8 +135,12 @@ class SharedCounters:
         """
         count = await self._add(name, now, ends_at, number)
         if count is None and number:
-            self._notify(CountedAlone())
+            self.note_alone()
         return count
+
+    def note_alone(self) -> None:
+        """Report that this process alone counts something."""
+        self._notify(CountedAlone())
 
     async def _add(
         self, name: tuple[str, ...], now: float, ends_at: int, number: int

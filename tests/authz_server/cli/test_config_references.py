@@ -18,6 +18,7 @@ from keys.jose.foreign import parse_foreign
 from keys.memory import MemoryKeyStore
 from support.client_certificates import ClientAuthority, self_signed
 from support.clock import FakeClock
+from support.redis_server import RedisServer
 from support.settings_file import write_settings_beside
 
 
@@ -75,6 +76,21 @@ def test_a_redis_that_does_not_count_is_named(settings_at, tmp_path, caplog):
         assert "each process counts for itself" in said
         assert "secret-word" not in said
     cli.must("config", "check", "--offline")
+
+
+def test_a_redis_that_drops_counts_is_named(settings_at, tmp_path):
+    with RedisServer() as redis:
+        redis.client.config_set("maxmemory", 100_000_000)
+        redis.client.config_set("maxmemory-policy", "volatile-lru")
+        (tmp_path / "redis-url").touch(0o600)
+        (tmp_path / "redis-url").write_text(redis.url)
+        table = {"throttle": "redis", "redis_url": {"file": str(tmp_path / "redis-url")}}
+        cli = settings_at("other", clients=table)
+        refusal = cli.refused("config", "check")
+        assert "clients.redis_url: its maxmemory-policy volatile-lru drops counts" in refusal
+        assert "Set its maxmemory-policy to noeviction." in refusal
+        redis.client.config_set("maxmemory-policy", "noeviction")
+        cli.must("config", "check")
 
 
 def test_a_vault_that_does_not_answer_is_named(settings_at, tmp_path):

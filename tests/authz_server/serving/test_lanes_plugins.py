@@ -31,7 +31,7 @@ def test_each_step_ends_in_time_however_many_hang():
             threads={Lane.PLUGINS: 2, Lane.DATABASE: 1},
             maximum_waiting=100,
             prepared_queries=None,
-            plugin_seconds=SECONDS,
+            seconds={Lane.PLUGINS: SECONDS},
         )
         began = time.monotonic()
         hanging = [outcome(lanes, Lane.PLUGINS, lambda: released.wait(10)) for _ in range(20)]
@@ -54,7 +54,7 @@ def test_the_steps_of_other_lanes_have_no_such_limit():
             threads={Lane.DATABASE: 1},
             maximum_waiting=1,
             prepared_queries=None,
-            plugin_seconds=0.01,
+            seconds={Lane.PLUGINS: 0.01},
         )
         assert await outcome(lanes, Lane.DATABASE, lambda: time.sleep(0.1) or "slow") == "slow"
         await lanes.close()
