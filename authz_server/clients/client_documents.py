@@ -19,6 +19,7 @@ import msgspec
 from authz_server.clients.authentication.throttle import FailureThrottle, network_of
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.fetching import Fetcher, FetchError
+from authz_server.clients.identifiers import normalised
 from authz_server.clients.outbound import UrlRefusedError, split_url
 from authz_server.clients.properties import (
     NO_PROPERTIES,
@@ -92,7 +93,7 @@ class ClientDocuments:
         plain_http: bool = False,
     ) -> None:
         self._origins: Mapping[str, tuple[str, ...]] = settings.allowed_origins
-        self._refused = frozenset(settings.refused_client_ids)
+        self._refused = frozenset(map(normalised, settings.refused_client_ids))
         self._maximum = settings.maximum_documents
         self._fetcher = fetcher
         self._expand_scopes = expand_scopes
@@ -199,7 +200,10 @@ class ClientDocuments:
         self._generation += 1
 
     def _find_origin(self, client_id: str) -> str | None:
-        """Return the permitted origin of an id that is a valid address of a document, or None."""
+        """Return the permitted origin of an id that is a valid address of a document, or None.
+
+        Another spelling of an address would escape what is refused, stopped or revoked by its id.
+        """
         if len(client_id) > MAXIMUM_ID_CHARACTERS or client_id in self._refused:
             return None
         try:
@@ -210,7 +214,9 @@ class ClientDocuments:
         # Section 3 of the draft; a query would give one document many ids.
         if "?" in client_id or path in {"", "/"} or _DOT_SEGMENT.search(unquote(path)):
             return None
-        return parts.origin if parts.origin in self._origins else None
+        if parts.origin not in self._origins or client_id != normalised(client_id):
+            return None
+        return parts.origin
 
     def _read(self, client_id: str, body: bytes) -> _Held:
         generation = self._generation

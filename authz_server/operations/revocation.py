@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.records import record_diff
+from authz_server.clients.identifiers import normalised
 from authz_server.errors import InvalidChangeError
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.key_names import find_kid
@@ -164,13 +165,13 @@ def find_client_id(
     Args:
         services: the parts of the server.
         session: the transaction.
-        client_id: the id.
+        client_id: the id; an address in any spelling.
         kind: the kind of row that it must have; None: any.
 
     Raises:
         NotFoundError: there is no such client.
     """
-    documents = services.client_documents
-    if documents is not None and documents.find(client_id) is not None:
-        return client_id
+    documents, address = services.client_documents, normalised(client_id)
+    if documents is not None and documents.find(address) is not None:
+        return address
     return services.clients.get_client(session, client_id, kind=kind).id

@@ -4,24 +4,25 @@ The documents come from this machine by http, which the settings of a test permi
 """
 
 import json
-import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from ipaddress import IPv4Address
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authz_server.app import create_app
 from authz_server.endpoints import refusals
 from authz_server.operations.revocation import revoke_tokens
+from authz_server.operations.stops import plan_stop
 from support.assertions import Signer, jwks_of, new_key
-from support.client_certificates import ClientAuthority
-from support.client_id_documents import KEY, SCOPES, Publisher, Site, running_site
+from support.client_id_documents import (
+    KEY,
+    SCOPES,
+    Publisher,
+    Site,
+    publishing_keys,
+    running_site,
+)
 from support.protocol import (
     ENDPOINTS,
     FORM_TYPE,
@@ -29,7 +30,6 @@ from support.protocol import (
     require_refusal,
     running_protocol,
 )
-from support.scripted_server import ScriptedServer, answer_with
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,11 @@ def test_nothing_else_is_fetched(site: Site):
         f"{origin}/erp?x=1",
         f"{origin}/erp#x",
         f"{origin}/{'x' * 128}",
+        # Other spellings of one address would escape what an operator refuses or stops.
+        f"{origin}/%65rp",
+        f"{origin}/a%2fb",
+        f"HTTP://127.0.0.1:{port}/erp",
+        f"http://[::FFFF:7f00:1]:{port}/erp",
         f"http://user@127.0.0.1:{port}/erp",
         f"http://localhost:{port}/erp",
         f"https://127.0.0.1:{port}/erp",
@@ -199,20 +204,16 @@ def test_an_operator_revokes_the_tokens_of_such_a_client(site: Site):
     assert not site.protocol.is_active(token)
 
 
-@contextmanager
-def publishing_keys(tmp_path, keys: dict[str, Any]) -> Iterator[ScriptedServer]:
-    """Publish a key set by https; `authority.pem` is the authority of the server."""
-    authority = ClientAuthority()
-    issued = authority.issue(
-        "CN=keys",
-        names=[x509.IPAddress(IPv4Address("127.0.0.1"))],
-        usage=ExtendedKeyUsageOID.SERVER_AUTH,
-    )
-    (tmp_path / "authority.pem").write_bytes(authority.pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(issued.write(tmp_path, "server"))
-    with ScriptedServer(answer_with(json.dumps(keys).encode()), tls=context) as server:
-        yield server
+def test_an_operator_may_write_the_address_of_such_a_client_in_any_spelling(site: Site):
+    client_id = site.publisher.publish("/spelled")
+    token = site.token(client_id)
+    other = client_id.replace("http", "HTTP").replace("/spelled", "/%73pelled")
+    services = site.protocol.services
+    assert plan_stop(services, "client", other).subject == client_id
+    revoked = revoke_tokens(services, kind="client", subject=other, actor="operator:x")
+    assert revoked.subject == client_id
+    services.feed.poll()
+    assert not site.protocol.is_active(token)
 
 
 def test_keys_may_be_at_an_address(sqlite_url: str, tmp_path):

@@ -2,16 +2,21 @@
 
 import json
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from werkzeug.test import TestResponse
 
 from support.assertions import Signer, jwks_of, new_key
+from support.client_certificates import ClientAuthority
 from support.protocol import Protocol, running_protocol
-from support.scripted_server import ScriptedServer
+from support.scripted_server import ScriptedServer, answer_with
 
 SCOPES = ["mapper.link", "mapper/resolve", "no/such"]
 KEY = new_key()
@@ -88,6 +93,7 @@ def running_site(
     database_url: str,
     *,
     outbound: Mapping[str, Any] | None = None,
+    clients: Mapping[str, Any] | None = None,
     has_twin: bool = False,
     **documents: Any,
 ) -> Iterator[Site]:
@@ -100,8 +106,25 @@ def running_site(
             directory,
             database_url,
             has_twin=has_twin,
+            clients=clients or {},
             client_id_documents={"allowed_origins": allowed} | documents,
             outbound={"plain_http": True, "allowed_networks": ["127.0.0.0/8"]} | (outbound or {}),
         ) as protocol,
     ):
         yield Site(protocol, publisher)
+
+
+@contextmanager
+def publishing_keys(tmp_path, keys: dict[str, Any]) -> Iterator[ScriptedServer]:
+    """Publish a key set by https; `authority.pem` is the authority of the server."""
+    authority = ClientAuthority()
+    issued = authority.issue(
+        "CN=keys",
+        names=[x509.IPAddress(IPv4Address("127.0.0.1"))],
+        usage=ExtendedKeyUsageOID.SERVER_AUTH,
+    )
+    (tmp_path / "authority.pem").write_bytes(authority.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.write(tmp_path, "server"))
+    with ScriptedServer(answer_with(json.dumps(keys).encode()), tls=context) as server:
+        yield server
