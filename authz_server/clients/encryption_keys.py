@@ -54,17 +54,26 @@ class EncryptionKeys:
         if alg is None:
             return None
         enc = properties.introspection_encrypted_response_enc or CONTENT_ENCRYPTION[0]
-        source: Any = properties.jwks
-        if properties.jwks_uri is not None:
-            source = await self._fetcher.fetch(properties.jwks_uri)
-        held = self._found.get(caller.id)
+        uri = properties.jwks_uri
+        if uri is None:
+            return Encryption(self._read_key(caller.id, properties.jwks, alg), alg, enc)
+        source = await self._fetcher.fetch(uri)
+        try:
+            key = self._read_key(caller.id, source, alg)
+        except FetchError:
+            # The set may have been mended.
+            key = self._read_key(caller.id, await self._fetcher.fetch(uri, newer=True), alg)
+        return Encryption(key, alg, enc)
+
+    def _read_key(self, caller_id: str, source: Any, alg: str) -> EncryptionKey:  # noqa: ANN401 - bytes or a mapping
+        held = self._found.get(caller_id)
         if held is None or held[0] is not source or held[1] != alg:
             held = source, alg, find_encryption_key(_read(source), alg)
-            self._found[caller.id] = held
-            self._found.move_to_end(caller.id)
+            self._found[caller_id] = held
+            self._found.move_to_end(caller_id)
             if len(self._found) > MAXIMUM_KEY_SETS:
                 self._found.popitem(last=False)
-        return Encryption(held[2], alg, enc)
+        return held[2]
 
 
 def find_encryption_key(document: Mapping[str, Any], alg: str) -> EncryptionKey:

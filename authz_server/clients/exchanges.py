@@ -25,7 +25,7 @@ from authz_server.clients.outbound import (
 from authz_server.settings.trust import OutboundSettings
 from keys.private_files import open_regular
 
-#: How many documents of one origin a process fetches at once; a slow one so delays no other.
+#: How many documents of one origin a process fetches at once: an eighth of its threads for them.
 MAXIMUM_FETCHES_OF_ORIGIN = 4
 _MAXIMUM_TOKEN_BYTES = 16_384
 _OK = 200

@@ -22,6 +22,7 @@ from authz_server.clients.exchanges import (
     Resolve,
 )
 from authz_server.clients.outbound import FetchError, Reply, UrlRefusedError, resolve_host
+from authz_server.errors import OAuthError
 from authz_server.metrics.events import DocumentFetched
 from authz_server.settings.trust import OutboundSettings
 from authz_server.waiting import Batch, BatchedStep, Lane, Step
@@ -42,9 +43,14 @@ MAXIMUM_DOCUMENTS = 10_000
 MAXIMUM_CACHED_BYTES = 64 * 1024 * 1024
 #: How many URLs that have not given a document yet are remembered; they displace no document.
 MAXIMUM_EMPTY = 1_000
-#: A URL that fails is left alone for a time that doubles with each failure.
+#: A URL that fails is left alone for a time that doubles with each failure, up to a limit.
 FIRST_BACK_OFF_SECONDS = 1.0
-LONGEST_BACK_OFF_SECONDS = 300.0
+#: After an error response: the document may be published at any time, and to ask again is cheap.
+LONGEST_BACK_OFF_SECONDS = 5.0
+#: After none: each attempt keeps a thread for up to ``outbound.timeout_seconds``.
+LONGEST_SILENT_BACK_OFF_SECONDS = 60.0
+#: The longest time for which an origin can ask to be left alone, by ``Retry-After``.
+LONGEST_RETRY_AFTER_SECONDS = 300.0
 _LONGEST_EXPONENT = 16
 _MAXIMUM_AGE = re.compile(r"max-age\s*=\s*\"?([0-9]{1,10})", re.IGNORECASE)
 _UNCACHED = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
@@ -92,13 +98,16 @@ class Fetcher:
 
         Raises:
             FetchError: the URL may not be fetched, or gave no document and there is no last one.
-            OAuthError: ``temporarily_unavailable``: too many requests wait.
+            OAuthError: ``temporarily_unavailable``: too many requests wait, or too many documents
+                are being fetched and there is no last one.
         """
         document = self._find(url, access)
         body = document.find_body(newer=newer)
         if body is not None:
             return body
         result = await BatchedStep(document, newer)
+        if isinstance(result, BusyError):
+            raise OAuthError("temporarily_unavailable", str(result))
         if isinstance(result, FetchError):
             raise result
         return result
@@ -256,10 +265,11 @@ class _Document(Batch[bool, bytes | FetchError]):
         """Leave the URL alone for a while."""
         if not self._failures:
             logger.warning("%s cannot be fetched: %s", self.url, error)
-        pause = max(FIRST_BACK_OFF_SECONDS * 2**self._failures, error.retry_after_seconds)
-        back_off = min(pause, LONGEST_BACK_OFF_SECONDS)
+        longest = LONGEST_BACK_OFF_SECONDS if error.is_response else LONGEST_SILENT_BACK_OFF_SECONDS
+        pause = min(FIRST_BACK_OFF_SECONDS * 2**self._failures, longest)
+        asked = min(error.retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS)
         self._failures = min(self._failures + 1, _LONGEST_EXPONENT)
-        self._retry_at = now + back_off
+        self._retry_at = now + max(pause, asked)
         self._error = error
 
     def _result(self, now: float) -> bytes:

@@ -185,15 +185,22 @@ class Issuer:
 
     async def _discover(self) -> str:
         """Return the address of the keys in the issuer's metadata (OpenID Discovery 1.0, 4)."""
-        issuer = self.settings.issuer
-        body = await self._fetcher.fetch(issuer.rstrip("/") + _DISCOVERY_PATH, access=self._access)
+        url, access = self.settings.issuer.rstrip("/") + _DISCOVERY_PATH, self._access
+        body = await self._fetcher.fetch(url, access=access)
+        try:
+            return self._read_metadata(body)
+        except FetchError:
+            # As a document without the key: it may have been mended.
+            return self._read_metadata(await self._fetcher.fetch(url, newer=True, access=access))
+
+    def _read_metadata(self, body: bytes) -> str:
         if body is not self._metadata[0]:
             try:
                 members = parse_json_object(body)
             except TokenRefusedError:
                 raise FetchError("the metadata is not a JSON object") from None
             uri = members.get("jwks_uri")
-            if members.get("issuer") != issuer or not isinstance(uri, str):
+            if members.get("issuer") != self.settings.issuer or not isinstance(uri, str):
                 raise FetchError("the metadata is not that of the issuer")
             self._metadata = body, uri
         return self._metadata[1]

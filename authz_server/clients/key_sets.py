@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from authz_server.clients.fetching import ANYBODY, Access, Fetcher, FetchError
@@ -138,12 +139,13 @@ class KeySets:
     ) -> _Found | None:
         """Return what is found in the keys of an address; look once more in a newer document."""
         body = await self._fetcher.fetch(uri, access=access)
-        found = find(self._read(uri, access, body))
-        if found is None:
-            newer = await self._fetcher.fetch(uri, newer=True, access=access)
-            if newer is not body:
-                found = find(self._read(uri, access, newer))
-        return found
+        # A document that is not a key set is fetched again as one without the key is.
+        with suppress(FetchError):
+            found = find(self._read(uri, access, body))
+            if found is not None:
+                return found
+        newer = await self._fetcher.fetch(uri, newer=True, access=access)
+        return find(self._read(uri, access, newer))
 
     def _read(self, uri: str, access: Access, body: bytes) -> ForeignKeys:
         """Return the keys of a document, or those of the last one that was a key set."""

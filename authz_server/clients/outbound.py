@@ -52,11 +52,15 @@ class FetchError(Exception):
 
     Args:
         message: the reason.
+        is_response: whether the URL gave an HTTP response, with a status that is an error.
         retry_after_seconds: when the answer asks for the next attempt; 0: no time is given.
     """
 
-    def __init__(self, message: str = "", *, retry_after_seconds: float = 0.0) -> None:
+    def __init__(
+        self, message: str = "", *, is_response: bool = False, retry_after_seconds: float = 0.0
+    ) -> None:
         super().__init__(message)
+        self.is_response = is_response
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -279,7 +283,9 @@ class Reply(NamedTuple):
     def as_error(self) -> FetchError:
         """Return the error of an answer with a status that is not a success."""
         return FetchError(
-            f"the answer has status {self.status}", retry_after_seconds=self.retry_after_seconds
+            f"the answer has status {self.status}",
+            is_response=True,
+            retry_after_seconds=self.retry_after_seconds,
         )
 
 

@@ -23,6 +23,7 @@ from authz_server.admin.people.transport import ProviderSession
 from authz_server.assembly.server import ServerServices
 from authz_server.clients.fetching import Access, Fetcher, FetchError
 from authz_server.clients.outbound import UrlRefusedError, split_url
+from authz_server.errors import OAuthError
 from authz_server.waiting import run
 from keys.errors import KeysError, TokenRefusedError
 from keys.jose.compact import decode_segment, parse_json_object
@@ -129,7 +130,7 @@ class OpenIDProvider:
             self._add_groups(client, claims, token)
         except ProviderError as refusal:
             raise LogInRefusedError("provider_refused", str(refusal.error)) from refusal
-        except (FetchError, RequestException) as fault:
+        except (FetchError, OAuthError, RequestException) as fault:
             raise LogInRefusedError("provider_unavailable", str(fault)) from fault
         except Exception as fault:  # the libraries raise whatever the answers lead to
             raise _invalid(f"{type(fault).__name__}: {fault}") from fault
@@ -145,7 +146,7 @@ class OpenIDProvider:
                 split_url(str(found.get(name)), plain_http=self._outbound.plain_http)
         except UrlRefusedError as refused:
             raise _invalid(f"the metadata: {refused}") from refused
-        except FetchError as fault:
+        except (FetchError, OAuthError) as fault:
             raise LogInRefusedError("provider_unavailable", str(fault)) from fault
         except TokenRefusedError as fault:
             raise _invalid("the metadata is not a JSON object") from fault

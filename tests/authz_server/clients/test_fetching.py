@@ -4,16 +4,21 @@ import asyncio
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from authz_server.clients.fetching import (
     LONGEST_BACK_OFF_SECONDS,
+    LONGEST_RETRY_AFTER_SECONDS,
+    LONGEST_SILENT_BACK_OFF_SECONDS,
     MAXIMUM_FETCHES_OF_ORIGIN,
     FetchError,
     read_lifetime,
 )
+from authz_server.errors import OAuthError
 from authz_server.serving.lanes import Lanes
+from authz_server.serving.worker import FETCHING_THREADS
 from authz_server.waiting import Lane
 from support.fetching import DOCUMENT, get
 from support.scripted_server import ScriptedServer, answer_with
@@ -81,10 +86,11 @@ def test_the_last_document_is_used_for_a_limited_time_while_its_url_fails(make_f
         assert get(fetcher, server.address) == DOCUMENT
 
 
-def test_a_url_that_fails_is_left_alone_for_a_time_that_grows(make_fetcher, monotonic):
-    with ScriptedServer(answer_with(b"", 500)) as server:
+def test_a_url_that_answers_by_an_error_is_left_alone_for_some_seconds(make_fetcher, monotonic):
+    """No longer, however often strangers have it fetched: the document may be published since."""
+    with ScriptedServer(answer_with(b"", 404)) as server:
         fetcher = make_fetcher()
-        for number, seconds in enumerate((1, 2, 4, 8), start=1):
+        for number, seconds in enumerate((1, 2, 4, 5), start=1):
             for _ in range(3):
                 with pytest.raises(FetchError):
                     get(fetcher, server.address)
@@ -97,6 +103,41 @@ def test_a_url_that_fails_is_left_alone_for_a_time_that_grows(make_fetcher, mono
             with pytest.raises(FetchError):
                 get(fetcher, server.address)
         assert len(server.requests) == 24
+        server._answer = answer_with(DOCUMENT)  # noqa: SLF001 - it is published
+        monotonic.now += LONGEST_BACK_OFF_SECONDS + 0.1
+        assert get(fetcher, server.address) == DOCUMENT
+
+
+def test_a_url_that_does_not_answer_is_left_alone_for_longer(make_fetcher, monotonic):
+    """Each attempt may keep a thread for the whole time of a fetch."""
+    asked = []
+
+    def resolve(host: str, _seconds: float) -> list[str]:
+        asked.append(host)
+        raise TimeoutError("looking up the host takes too long")
+
+    fetcher = make_fetcher(resolve)
+    for number, seconds in enumerate((1, 2, 4, 8, 16, 32, 60, 60), start=1):
+        for part in (0.0, seconds - 0.1):
+            monotonic.now += part
+            with pytest.raises(FetchError):
+                get(fetcher, "https://keys.example/")
+        assert len(asked) == number
+        monotonic.now += 0.2
+    assert LONGEST_SILENT_BACK_OFF_SECONDS == 60
+
+
+def test_an_origin_may_ask_to_be_left_alone_within_a_bound(make_fetcher, monotonic):
+    """RFC 9110, 10.2.3."""
+    for asked, seconds in ((120, 120), (100_000, LONGEST_RETRY_AFTER_SECONDS)):
+        answer = answer_with(b"", 503, extra=f"Retry-After: {asked}\r\n")
+        with ScriptedServer(answer) as server:
+            fetcher = make_fetcher()
+            for number, part in enumerate((0.0, seconds - 0.1, 0.2)):
+                monotonic.now += part
+                with pytest.raises(FetchError):
+                    get(fetcher, server.address)
+                assert len(server.requests) == 1 + number // 2
 
 
 def test_the_outcome_of_each_fetch_is_notified(make_fetcher, fetched):
@@ -253,5 +294,50 @@ def test_one_slow_origin_holds_no_more_than_its_share_of_threads(make_fetcher):
         held.set()
         assert results[-1] == DOCUMENT
         assert len(slow.requests) == MAXIMUM_FETCHES_OF_ORIGIN
-        # What was not fetched for want of room is not held against its URL.
-        assert sum("too many" in str(each) for each in results) == 3
+        # What was not fetched for want of room is held against neither its URL nor its client.
+        refused = [each for each in results if isinstance(each, OAuthError)]
+        assert [each.reason for each in refused] == ["temporarily_unavailable"] * 3
+        assert all("too many documents of this origin" in each.detail for each in refused)
+
+
+def test_several_slow_origins_leave_threads_to_a_prompt_one(make_fetcher):
+    held = threading.Event()
+
+    def answer_late(connection: socket.socket, request: bytes) -> None:
+        held.wait(60)
+        answer_with(DOCUMENT)(connection, request)
+
+    with ExitStack() as stack:
+        start = stack.enter_context
+        slow = [start(ScriptedServer(answer_late)) for _ in range(7)]
+        quick = start(ScriptedServer(answer_with(DOCUMENT)))
+        stack.callback(held.set)
+        fetcher = make_fetcher(timeout_seconds=30)
+        paths = range(2 * MAXIMUM_FETCHES_OF_ORIGIN)
+        urls = [f"{each.address}/{path}" for each in slow for path in paths]
+
+        async def fetch_quick() -> bytes:
+            body = await fetcher.fetch(quick.address)
+            held.set()
+            return body
+
+        fetches = *map(fetcher.fetch, urls), fetch_quick()
+        results = asyncio.run(on_loop(*fetches, threads=FETCHING_THREADS))
+    assert results[-1] == DOCUMENT
+    assert sum(isinstance(each, OAuthError) for each in results) == len(urls) // 2
+
+
+def test_what_is_at_hand_is_used_while_too_much_is_fetched(make_fetcher, monotonic, monkeypatch):
+    with ScriptedServer(answer_with(DOCUMENT)) as server:
+        fetcher = make_fetcher(default_cache_seconds=100, keep_seconds=1_000)
+        assert get(fetcher, server.address) == DOCUMENT
+        monkeypatch.setattr("authz_server.clients.exchanges.MAXIMUM_FETCHES_OF_ORIGIN", 0)
+        monotonic.now += 101
+        assert get(fetcher, server.address) == DOCUMENT
+        monotonic.now += 1_000
+        for _ in range(3):
+            with pytest.raises(OAuthError) as busy:
+                get(fetcher, server.address)
+            assert busy.value.reason == "temporarily_unavailable"
+        monkeypatch.undo()
+        assert get(fetcher, server.address) == DOCUMENT

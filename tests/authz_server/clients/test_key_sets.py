@@ -1,15 +1,19 @@
 """The keys of clients and issuers, from their registration and from their addresses."""
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from authz_server.clients.fetching import Fetcher, FetchError
+from authz_server.clients.issuers import Issuer
 from authz_server.clients.key_sets import KeySets
-from authz_server.settings import OutboundSettings
+from authz_server.settings import IssuerSettings, OutboundSettings
 from authz_server.waiting import run
-from support.assertions import jwks_of, new_key
+from keys.errors import TokenRefusedError
+from keys.jose.foreign import parse_foreign
+from support.assertions import Signer, jwks_of, new_key
 from support.scripted_server import ScriptedServer, answer_with
 
 FIRST, SECOND = new_key(), new_key()
@@ -130,6 +134,40 @@ def test_an_address_that_never_gave_keys(publisher: Publisher):
         with pytest.raises(FetchError):
             publisher.finds("first")
     assert publisher.fetches <= 2
+
+
+def test_keys_are_found_soon_after_a_document_that_was_no_key_set(publisher: Publisher):
+    """Such as the page of a host under maintenance; it may say how long it is cached."""
+    publisher.document = b"<html>"
+    with pytest.raises(FetchError):
+        publisher.finds("first")
+    publisher.publish(("first", FIRST))
+    with pytest.raises(FetchError):
+        publisher.finds("first")
+    publisher.now += 31
+    assert publisher.finds("first")
+    assert publisher.fetches == 2
+
+
+def test_metadata_of_an_issuer_is_found_soon_after_a_page_that_was_none(publisher: Publisher):
+    url = publisher.url.removesuffix("/jwks")
+    issuer = Issuer(
+        "partner",
+        IssuerSettings(issuer=url),
+        audience="https://authz.example",
+        clock_skew_seconds=0,
+        fetcher=publisher.key_sets._fetcher,  # noqa: SLF001 - the one of the publisher's clock
+    )
+    token = parse_foreign(Signer("partner", FIRST, time.time).assertion(), 8_192)
+    publisher.document = b"<html>"
+    for _ in range(2):
+        with pytest.raises(TokenRefusedError, match="assertion_keys_unavailable"):
+            run(issuer.verify(token))
+    metadata = {"issuer": url, "jwks_uri": publisher.url}
+    publisher.document = json.dumps(metadata | jwks_of(FIRST)).encode()
+    publisher.now += 31
+    run(issuer.verify(token))
+    assert publisher.fetches == 3
 
 
 def test_keys_that_are_withdrawn_are_not_kept(publisher: Publisher):
