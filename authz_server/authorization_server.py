@@ -1,7 +1,6 @@
 """Adapter to Authlib: its authorization server and grants on strictly parsed requests."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer
@@ -116,9 +115,6 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         client: ClientEntry = grant.request.client
         request.confirmation = binder.confirm(client, proof, request.sender.certificate)
         authorization: Authorization = await grant.authorize()
-        if request.confirmation is not None:
-            # The rules remember their decision for other requests of the client.
-            authorization = replace(authorization, confirmation=request.confirmation)
         restrictions = client.restrictions
         if restrictions is not None and self._limits is not None:
             authorization = await self._limits.apply(
@@ -126,7 +122,10 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
             )
         if self._plugins is not None and self._plugins.decides:
             decision = decision_of(
-                authorization, request.sender.address, request.authentication_method
+                authorization,
+                request.confirmation,
+                request.sender.address,
+                request.authentication_method,
             )
             decide = partial(self._plugins.decide_token, decision)
             authorization = narrow(authorization, await Step(Lane.PLUGINS, decide))
@@ -138,4 +137,4 @@ class AuthorizationServer(AuthlibServer):  # type: ignore[misc]
         if restrictions is not None and self._limits is not None:
             # After it, so that what is presented again spends nothing.
             await self._limits.count(client, restrictions, authorization)
-        return authorization, await self._issuer.issue(authorization)
+        return authorization, await self._issuer.issue(authorization, request.confirmation)

@@ -71,14 +71,14 @@ class TokenEndpoint(ProtocolEndpoint):
             backend_request_id=issued.backend_request_id,
             token_format="jwt" if issued.kid else "reference",
             expires_at=issued.expires_at,
-            confirmation=authorization.confirmation,
+            confirmation=request.confirmation,
         )
         if authorization.claims is not None or authorization.exchanged is not None:
             event = self._add_claims(event, authorization)
         self._parts.notify(event)
         answer: dict[str, object] = {
             "access_token": issued.access_token,
-            "token_type": token_type_of(authorization.confirmation),
+            "token_type": token_type_of(request.confirmation),
             "expires_in": issued.expires_at - issued.issued_at,
             "scope": authorization.scope,
         }

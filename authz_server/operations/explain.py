@@ -94,7 +94,7 @@ def explain_request(  # noqa: PLR0913 - the parts of a request, by name
         decided = services.rules.decide(client, CLIENT_CREDENTIALS, scope, resources)
         decided = _limit(services, client, decided)
         if services.plugins.decides:
-            decision = decision_of(decided, address or "", method or "")
+            decision = decision_of(decided, None, address or "", method or "")
             decided = narrow(decided, services.plugins.decide_token(decision))
     except OAuthError as refusal:
         return _explain_refusal(services, client_id, refusal)

@@ -65,7 +65,6 @@ class Authorization:
         token_type: the ``typ`` of a JWT.
         g2p_answer: the client's response form in the G2P Connect profile.
         lifetime_seconds: ``exp`` minus ``iat``.
-        confirmation: the ``cnf`` of the token, from the request's proofs; None: a bearer token.
         subject: the ``sub``; empty: the client.
         expires_at: the latest ``exp``, in seconds since 1970; 0: the lifetime alone decides.
         claims: further claims that only the server writes, such as ``authorization_details``.
@@ -84,7 +83,6 @@ class Authorization:
     lifetime_seconds: int
     token_type: str = "at+jwt"  # noqa: S105 - a media type, not a secret
     g2p_answer: str = "document"
-    confirmation: Mapping[str, str] | None = None
     subject: str = ""
     expires_at: int = 0
     claims: Mapping[str, Any] | None = None

@@ -1,5 +1,6 @@
 """The decision of plugins on a token that is about to be issued, and what they leave of it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from authz_server.hookspecs import TokenDecision
@@ -7,12 +8,16 @@ from authz_server.tokens.authorization import Authorization
 
 
 def decision_of(
-    authorization: Authorization, source_address: str = "", authentication_method: str = ""
+    authorization: Authorization,
+    confirmation: Mapping[str, str] | None,
+    source_address: str = "",
+    authentication_method: str = "",
 ) -> TokenDecision:
     """Return the decision on a token.
 
     Args:
         authorization: what the server's own rules permit.
+        confirmation: the ``cnf`` of the token; None: a bearer token.
         source_address: the IP address of the client.
         authentication_method: the method by which it authenticated.
     """
@@ -22,7 +27,7 @@ def decision_of(
         authorization.scopes,
         authorization.audience,
         authorization.lifetime_seconds,
-        authorization.confirmation,
+        confirmation,
         authorization.subject or authorization.client_id,
         authorization.claims,
         source_address,

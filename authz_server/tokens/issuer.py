@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -79,8 +79,14 @@ class TokenIssuer:
         #: The last key that signed for a ring.
         self._kids: dict[str, str] = {}
 
-    async def issue(self, authorization: Authorization) -> IssuedToken:
+    async def issue(
+        self, authorization: Authorization, confirmation: Mapping[str, str] | None
+    ) -> IssuedToken:
         """Return a token for the authorization.
+
+        Args:
+            authorization: what the client is granted; the rules share it between requests.
+            confirmation: the ``cnf`` of the token, from the request's proofs; None: a bearer token.
 
         Raises:
             OAuthError: a plugin refuses, or no key can sign.
@@ -104,15 +110,15 @@ class TokenIssuer:
             "jti": new_jti(microseconds),
             "scope": authorization.scope,
         }
-        if authorization.confirmation is not None:
-            claims["cnf"] = authorization.confirmation
+        if confirmation is not None:
+            claims["cnf"] = confirmation
         if authorization.claims is not None:
             claims.update(authorization.claims)
         if authorization.token_format == "reference":  # noqa: S105 - a format's name
             self._require_clock()
             return await Step(Lane.DATABASE, partial(self._store, claims, issued_at, expires_at))
         if self._plugins.adds_claims:
-            decision = decision_of(authorization)
+            decision = decision_of(authorization, confirmation)
             claims.update(await Step(Lane.PLUGINS, partial(self._plugins.token_claims, decision)))
         if authorization.status_list:
             return await self._sign_listed(claims, authorization, expires_at)

@@ -88,11 +88,10 @@ def test_a_plugin_changes_no_authorization_and_no_decision_of_the_next_one(hook)
         scopes=("mapper/link",),
         audience=("https://mapper.example",),
         lifetime_seconds=900,
-        confirmation={"jkt": "thumbprint"},
         subject="",
         claims={"act": {"sub": "actor"}},
     )
-
+    confirmation = {"jkt": "thumbprint"}
     seen = []
 
     def change(request):
@@ -101,9 +100,9 @@ def test_a_plugin_changes_no_authorization_and_no_decision_of_the_next_one(hook)
         request.claims["act"]["sub"] = "another"
 
     plugin = plugin_with(hook, change)
-    getattr(plugins(one=plugin, two=plugin), hook)(decision_of(authorization))
+    getattr(plugins(one=plugin, two=plugin), hook)(decision_of(authorization, confirmation))
     assert seen == [({"jkt": "thumbprint"}, {"sub": "actor"})] * 2
-    assert authorization.confirmation == {"jkt": "thumbprint"}
+    assert confirmation == {"jkt": "thumbprint"}
     assert authorization.claims == {"act": {"sub": "actor"}}
 
 

@@ -22,7 +22,7 @@ def issued(registered):
     services.feed.poll()
     client = services.directory.find("ministry")
     granted = services.rules.decide(client, "client_credentials", "mapper/link", ())
-    token = run(services.issuer.issue(granted)).access_token
+    token = run(services.issuer.issue(granted, None)).access_token
     database.close()
     return registered, token
 

@@ -16,7 +16,7 @@ def issued(registered, tmp_path):
     services.feed.poll()
     client = services.directory.find("ministry")
     granted = services.rules.decide(client, "client_credentials", "mapper/link", ())
-    token = run(services.issuer.issue(granted))
+    token = run(services.issuer.issue(granted, None))
     database.close()
     file = tmp_path / "token"
     file.write_text(f"{token.access_token}\n")
