@@ -94,6 +94,7 @@ def _secrets(path: str, of: SecretResources, permission: str, *instead: str) -> 
 
 _CLIENT = "/clients/{client_id}"
 _SERVER = "/resource-servers/{client_id}"
+_SCOPE = "/scopes/{scope}"
 _RING = "/rings/{ring}"
 _PROGRAMME = "/programmes/{programme}"
 _STOP = "/stops/{kind}/{subject}"
@@ -144,8 +145,10 @@ ROUTES: tuple[Route, ...] = (
         _create("/scopes", _S_WRITE, _S.add, ScopeView, _S.NewScope, _S.repeat),
         _create("/scopes/assignments", _S_WRITE, _S.assign_several, _S.Assigned, _S.Assignment,
                 status=200),
-        _read("/scopes/{scope}", _S_READ, _S.show, ScopeView),
-        _change("/scopes/{scope}/assign", _S_WRITE, _S.assign, _S.load, ScopeView, _S.Owner),
+        _read(_SCOPE, _S_READ, _S.show, ScopeView),
+        _change(_SCOPE, _S_WRITE, _S.change, _S.load, ScopeView, _S.ScopeChanges, method="PATCH"),
+        _change(_SCOPE, _S_WRITE, _S.remove, _S.load, _Done, None, method="DELETE"),
+        _change(f"{_SCOPE}/assign", _S_WRITE, _S.assign, _S.load, ScopeView, _S.Owner),
         _list("/event-streams", _RS_READ, _ES.list_all, StreamView),
         _create("/event-streams", _RS_WRITE, _ES.create, StreamView, _ES.NewStream, _ES.repeat),
         _read(_STREAM, _RS_READ, _ES.show, StreamView),
@@ -230,7 +233,8 @@ ROUTES: tuple[Route, ...] = (
         _list("/rings", _K_READ, _K.list_rings, RingView),
         _read(_RING, _K_READ, _K.show_ring, RingView),
         _show(f"{_RING}/status", _K_READ, _K.show_status, RingStatus),
-        _show(f"{_RING}/calendar", _K_READ, _K.show_calendar, _K.RingCalendar),
+        Route(method="GET", path=f"{_RING}/calendar", permission=_K_READ, act=_K.show_calendar,
+              query=_K.CalendarQuery, answer=_K.RingCalendar),
         _change(f"{_RING}/rotate", _K_ROTATE, _K.rotate, _K.load_ring, _K.OrderAnswer, _K.OrderBody,
                 kind="order"),
         _change(f"{_RING}/freeze", _K_ROTATE, _K.freeze, _K.load_ring, _K.OrderAnswer, _K.OrderBody,

@@ -26,7 +26,7 @@ from authz_server.cli.secret_files import (
     secret_input_options,
     secret_output_option,
 )
-from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, drop_unset
+from authz_server.cli.values import INSTANT, INSTANT_OR_NONE, SECONDS_OR_NONE, drop_unset
 from authz_server.clients.authentication.shared_secret import CLIENT_SECRET
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES, G2P_ANSWERS, PERMISSIONS
 from authz_server.operations.clients import create_client, get_client, update_client
@@ -191,6 +191,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
 @click.option(
     "--lifetime",
     "token_lifetime_seconds",
+    type=SECONDS_OR_NONE,
     help="The lifetime of its tokens, in seconds; none for that of the settings.",
 )
 @click.option(
@@ -224,20 +225,12 @@ def update(invocation: Invocation, /, id: str, **options: Any) -> None:  # noqa:
     for field, value in changes.items():
         if value == ["none"]:
             changes[field] = []
-    if isinstance(changes.get("token_lifetime_seconds"), str):
-        changes["token_lifetime_seconds"] = _whole_seconds(changes["token_lifetime_seconds"])
     with invocation.operations() as carry_out:
         changed = carry_out(update_client, id, actor=invocation.actor, **changes)
     _warn_of_unowned_scopes(changed.unowned_scopes)
     warn_of_missing_keys(changed.client)
     warn_of_earlier_secrets(_CLIENT, id, changes)
     click.echo(f"The client {id} is changed.")
-
-
-def _whole_seconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise click.BadParameter(f"{text!r} is not a number of seconds", param_hint="--lifetime")
-    return int(text[:10])
 
 
 def _warn_of_unowned_scopes(names: Sequence[str]) -> None:

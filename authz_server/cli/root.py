@@ -53,7 +53,7 @@ _COMMANDS = {
     ),
     "scope": (
         "authz_server.cli.scope:scope",
-        "Import, add and assign scopes, which tokens carry.",
+        "Add, change and assign scopes, which tokens carry.",
     ),
     "import": (
         "authz_server.cli.import_:import_",

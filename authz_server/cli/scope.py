@@ -1,4 +1,4 @@
-"""``scope``: import, add and assign scopes."""
+"""``scope``: import, add, change, delete and assign scopes."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ import click
 from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_change, print_record, print_rows
+from authz_server.cli.values import SECONDS_OR_NONE, drop_unset
+from authz_server.operations.scope_changes import delete_scope, update_scope
 from authz_server.operations.scopes import (
     add_scope,
     assign_scopes,
@@ -118,6 +120,69 @@ def add(invocation: Invocation, /, name: str, **values: Any) -> None:  # noqa: A
 
 
 @click.command(
+    "update",
+    cls=Command,
+    remote=True,
+    example="authz-server scope update land/read --risk money --lifetime-cap 300",
+)
+@click.argument("name")
+@click.option("--description", help="What the scope permits.")
+@click.option("--risk", type=click.Choice(RISKS), help="The harm that its misuse can do.")
+@click.option(
+    "--lifetime-cap",
+    "lifetime_cap_seconds",
+    type=SECONDS_OR_NONE,
+    help="The longest lifetime of a token with the scope, in seconds; none for no cap.",
+)
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    help="Another spelling; replaces all, and none removes them. Repeatable.",
+)
+@click.option(
+    "--callback-partner",
+    help="The scope of the operation that answers this one; none for none.",
+)
+@pass_invocation
+def update(invocation: Invocation, /, name: str, **options: Any) -> None:  # noqa: ANN401
+    """Change the named facts of a scope.
+
+    Other facts stay as they are. Tokens with a spelling that is removed are revoked. `scope
+    assign` changes the owner.
+    """
+    changes = drop_unset(options)
+    if not changes:
+        raise click.UsageError("Name something to change; --help shows what.")
+    if changes.get("aliases") == ["none"]:
+        changes["aliases"] = []
+    with invocation.operations() as carry_out:
+        canonical = carry_out(get_scope, name).name
+        carry_out(update_scope, canonical, actor=invocation.actor, **changes)
+    click.echo(f"The scope {canonical} is changed.")
+
+
+@click.command(
+    "delete", cls=Command, remote=True, example="authz-server scope delete land/read --yes"
+)
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_invocation
+def delete(invocation: Invocation, name: str, yes: bool) -> None:
+    """Delete a scope.
+
+    Its tokens end, and it leaves the programmes. A scope that a client may ask for is not deleted.
+    The command asks first, unless --yes is given.
+    """
+    with invocation.operations() as carry_out:
+        canonical = carry_out(get_scope, name).name
+        if not yes:
+            click.confirm(f"Delete the scope {canonical}?", abort=True, err=True)
+        carry_out(delete_scope, canonical, actor=invocation.actor)
+    click.echo(f"The scope {canonical} is deleted.")
+
+
+@click.command(
     "assign",
     cls=Command,
     remote=True,
@@ -157,6 +222,6 @@ def assign(
 
 
 scope = add_all(
-    Commands("scope", help="Import, add and assign scopes, which tokens carry."),
-    [import_, list_, show, add, assign],
+    Commands("scope", help="Add, change and assign scopes, which tokens carry."),
+    [import_, list_, show, add, update, delete, assign],
 )

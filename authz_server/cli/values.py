@@ -138,6 +138,26 @@ class InstantOr(Instant):
         return self._word if value == self._word else super().convert(value, param, ctx)
 
 
+class SecondsOrNone(click.ParamType[int | str]):
+    """A whole number of seconds, or ``none``."""
+
+    name = "seconds"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int | str:
+        """Return the number, or the word."""
+        text = str(value).strip()
+        if text == "none":
+            return text
+        if not text.isascii() or not text.isdigit():
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return int(text[:10])
+
+
 class Property(click.ParamType[tuple[str, Any]]):
     """A property and its value: ``NAME=VALUE``, ``NAME=@FILE``, or ``NAME=none`` to remove it.
 
@@ -176,6 +196,7 @@ def _parse_value(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 PROPERTY = Property()
+SECONDS_OR_NONE = SecondsOrNone()
 INSTANT_OR_NONE = InstantOr("none")
 INSTANT_OR_NOW = InstantOr("now")
 

@@ -24,6 +24,7 @@ from authz_server.operations.operators import (
     update_operator,
 )
 from authz_server.operations.registration_tokens import create_registration_token
+from authz_server.operations.scope_changes import delete_scope, update_scope
 from authz_server.operations.scopes import IMPORT, import_g2p_connect
 from authz_server.operations.secret_rotation import rotate_secret
 from authz_server.operations.stops import lift_stop
@@ -42,6 +43,8 @@ OPERATIONS: Mapping[str, Callable[..., object]] = {
     "renew_enrolment": renew_enrolment,
     "set_operator_enabled": set_operator_enabled,
     "create_registration_token": create_registration_token,
+    "update_scope": update_scope,
+    "delete_scope": delete_scope,
     IMPORT: import_g2p_connect,
     APPLY: apply_approved,
 }
@@ -58,6 +61,8 @@ PERMISSIONS_OF: Mapping[str, str] = {
     "renew_enrolment": "operators:write",
     "set_operator_enabled": "operators:write",
     "create_registration_token": "clients:write",
+    "update_scope": "scopes:write",
+    "delete_scope": "scopes:write",
     IMPORT: "scopes:write",
     "keys.activate": "keys:rotate",
     "keys.destroy": "keys:revoke",

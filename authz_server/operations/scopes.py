@@ -102,13 +102,13 @@ def list_scopes(
     """Return the scopes by name: all, or those of one resource server."""
     with services.transaction() as session:
         scopes = services.scopes.list_scopes(session, resource_server_id=resource_server_id)
-        return tuple(map(_describe, scopes))
+        return tuple(map(describe_scope, scopes))
 
 
 def get_scope(services: Services, spelling: str) -> ScopeView:
     """Return the scope of a canonical name or alias; NotFoundError if there is none."""
     with services.transaction() as session:
-        return _describe(services.scopes.get_scope(session, spelling))
+        return describe_scope(services.scopes.get_scope(session, spelling))
 
 
 def add_scope(
@@ -130,7 +130,7 @@ def add_scope(
         ConflictError: a spelling is taken.
     """
     with services.transaction() as session:
-        added = _describe(services.scopes.add_scope(session, actor=actor, **fields))
+        added = describe_scope(services.scopes.add_scope(session, actor=actor, **fields))
         record_difference(session, None, added)
         return added
 
@@ -186,16 +186,17 @@ def record_owners(session: Session, before: Mapping[str, str | None], owner: str
 
 
 def _describe_all(services: Services, session: Session) -> dict[str, ScopeView]:
-    return {each.name: _describe(each) for each in services.scopes.list_scopes(session)}
+    return {each.name: describe_scope(each) for each in services.scopes.list_scopes(session)}
 
 
-def _describe(scope: Scope) -> ScopeView:
+def describe_scope(scope: Scope) -> ScopeView:
+    """Return the view of a stored scope."""
     return ScopeView(
         name=scope.name,
         description=scope.description,
         resource_server=scope.resource_server_id,
         risk=scope.risk,
         lifetime_cap_seconds=scope.lifetime_cap_seconds,
-        aliases=tuple(spellings_of(scope)),
+        aliases=tuple(sorted(spellings_of(scope))),
         callback_partner=scope.callback_partner,
     )

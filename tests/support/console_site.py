@@ -194,6 +194,11 @@ def hostile(console) -> Hostile:
                 "resource_server": "hostile-api",
             },
         ),
+        site.send(
+            "POST",
+            "/registration-tokens",
+            json={"description": HOSTILE, "expires_at": "2040-01-01T00:00:00Z"},
+        ),
         site.send("POST", "/programmes", json={"name": HOSTILE[:60], "clients": ["hostile"]}),
         site.send(
             "POST", "/stops", json={"kind": "client", "subject": "hostile", "reason": HOSTILE}
@@ -217,5 +222,9 @@ def hostile(console) -> Hostile:
             f"/act/stop-set?kind=client&subject={quote(HOSTILE)}",
             "/act/secret-rotate?id=hostile",
             f"/act/programme-delete?name={quote(HOSTILE[:60])}",
+            "/apis/scope?name=hostile",
+            "/act/scope-edit?scope=hostile",
+            "/act/scope-delete?scope=hostile",
+            "/clients/registration",
         ),
     )

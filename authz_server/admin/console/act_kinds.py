@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Values = Mapping[str, str]
-FieldKind = Literal["text", "time", "checkbox", "choice", "lines"]
+FieldKind = Literal["text", "time", "checkbox", "choice", "lines", "json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,9 @@ class Field:
         kind: how it is entered; ``lines`` has one entry a line.
         required: whether the act needs it.
         choices: the values of a choice, the first one by default.
-        member: the member of the item that it shows before it is changed; empty for none.
+        member: the member of the item that it shows before it is changed, with the path to it in
+            dots; empty for none.
+        words: the name of the field whose texts it has; empty: it has its own.
     """
 
     name: str
@@ -25,6 +27,12 @@ class Field:
     required: bool = False
     choices: tuple[str, ...] = ()
     member: str = ""
+    words: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name in the keys of its texts."""
+        return self.words or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

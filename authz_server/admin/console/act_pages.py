@@ -2,17 +2,19 @@
 
 import secrets
 from collections.abc import Iterable, Mapping
+from datetime import UTC
 from typing import Any
 
 import msgspec
 from flask import Response
 
 from authz_server.admin.api import Performed
+from authz_server.admin.console.act_bodies import write_roles
 from authz_server.admin.console.act_kinds import Act, Field, Values
-from authz_server.admin.console.acts import ACTS, write_roles
+from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.diffs import changes_of, differences
-from authz_server.admin.console.rendering import link
+from authz_server.admin.console.rendering import as_time, link
 from authz_server.admin.console.views import MAXIMUM_RETURN_CHARACTERS, View, redirection
 from authz_server.admin.problems import Problem
 
@@ -113,7 +115,8 @@ def _carry_out(view: View, act: Act, values: Values) -> Response:
     if waits and not _secret_of(answer):
         return redirection(link("/changes", done="waits"))
     if act.is_shown:
-        back = act.back(_of_created(values, answer))
+        # What waits has no page yet.
+        back = act.back(values if waits else _of_created(values, answer))
         return view.page(
             "done.html",
             # A secret is shown once: no address shows this page again.
@@ -189,16 +192,30 @@ def _shown_values(act: Act, values: Values, item: Item | None) -> dict[str, str]
     shown = dict(values)
     for field in act.fields:
         if field.name not in shown and field.member and item:
-            shown[field.name] = _as_entered(field, item.get(field.member))
+            shown[field.name] = _as_entered(field, _member_of(item, field.member))
     return shown
 
 
+def _member_of(item: Item, path: str) -> Any:  # noqa: ANN401 - any JSON
+    found: Any = item
+    for name in path.split("."):
+        found = (found or {}).get(name)
+    return found
+
+
 def _as_entered(field: Field, value: Any) -> str:  # noqa: ANN401 - any JSON
+    if value is None:
+        return ""
     if field.name == "roles":
         return write_roles(value)
-    if field.kind == "lines":
-        return "\n".join(map(str, value)) if isinstance(value, list) else ""
-    return "" if value is None else str(value)
+    match field.kind:
+        case "lines":
+            return "\n".join(map(str, value)) if isinstance(value, list) else ""
+        case "json":
+            return msgspec.json.format(msgspec.json.encode(value)).decode()
+        case "time":
+            return f"{as_time(value).astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
+    return str(value)
 
 
 def _of_created(values: Values, answer: Mapping[str, Any]) -> Values:

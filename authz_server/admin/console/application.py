@@ -30,6 +30,9 @@ from authz_server.admin.console.pages import (
     operators,
     tokens,
 )
+from authz_server.admin.console.pages import (
+    settings as settings_page,
+)
 from authz_server.admin.console.sessions import Sessions
 from authz_server.admin.console.views import LogInAgain, View, redirection
 from authz_server.admin.problems import TYPE_PREFIX, Problem, as_problem
@@ -42,6 +45,7 @@ from authz_server.settings import Settings
 _STATIC = Path(__file__).parent / "static"
 _COOKIE_SECONDS = 31_536_000
 _STATIC_SECONDS = 3_600
+_OWN_SITE = "same-origin"
 _STATIC_TYPES = {
     "console.css": "text/css; charset=utf-8",
     "calendar.css": "text/css; charset=utf-8",
@@ -60,8 +64,11 @@ PAGES: Mapping[str, tuple[str, tuple[str, ...], Page]] = {
     "/": ("now", ("GET",), now.show),
     "/clients": ("clients", ("GET",), clients.show_list),
     "/clients/client": ("clients", ("GET",), clients.show),
+    "/clients/registration": ("clients", ("GET",), clients.show_registration),
+    "/clients/review": ("clients", ("GET",), clients.show_review),
     "/apis": ("apis", ("GET",), apis.show_list),
     "/apis/api": ("apis", ("GET",), apis.show),
+    "/apis/scope": ("apis", ("GET",), apis.show_scope),
     "/keys": ("keys", ("GET",), keys.show),
     "/tokens": ("tokens", ("GET", "POST"), tokens.show),
     "/audit": ("audit", ("GET",), audit.show),
@@ -72,10 +79,20 @@ PAGES: Mapping[str, tuple[str, tuple[str, ...], Page]] = {
     "/files/export": ("files", ("GET",), files.export),
     "/operators": ("operators", ("GET",), operators.show_list),
     "/operators/operator": ("operators", ("GET",), operators.show),
+    "/settings": ("settings", ("GET",), settings_page.show),
 }
 
 #: The largest forms in bytes, by path, where they exceed the limit of the settings.
 LARGER_FORMS: Mapping[str, int] = {"/files": files.MAXIMUM_FORM_BYTES}
+
+#: The first words of the names of acts, by the screen that they belong to.
+_NOUNS: Mapping[str, tuple[str, ...]] = {
+    "clients": ("client", "secret", "registration"),
+    "apis": ("api", "stop", "scope", "stream", "programme"),
+    "keys": ("ring", "key"),
+    "tokens": ("token",),
+    "operators": ("operator", "passkey"),
+}
 
 
 class Console:
@@ -150,6 +167,9 @@ class Console:
             request.max_content_length = request.max_form_memory_size = limit
         # What is pasted into a search or a form often ends in a space.
         arguments = {name: value.strip() for name, value in request.args.items()}
+        if request.headers.get("Sec-Fetch-Site", _OWN_SITE) != _OWN_SITE:
+            # A link from elsewhere would report what was not done.
+            arguments.pop("done", None)
         form = request.form.to_dict()
         if not isinstance(screen, str):
             screen = screen(form if request.method == "POST" else arguments)
@@ -206,10 +226,8 @@ def _screen_of(act: str, values: Values) -> str:
     """Return the screen of an act; that of a stop depends on the kind of what it stops."""
     if act in {"stop-set", "stop-lift"} and values.get("kind") == "client":
         return "clients"
-    nouns = {"client": "clients", "secret": "clients", "ring": "keys", "key": "keys"}
-    further = {**dict.fromkeys(("api", "stop", "scope", "programme"), "apis"), "token": "tokens"}
-    people = {"operator": "operators", "passkey": "operators"}
-    return (nouns | further | people).get(act.partition("-")[0], "changes")
+    noun = act.partition("-")[0]
+    return next((screen for screen, nouns in _NOUNS.items() if noun in nouns), "changes")
 
 
 def _refused(view: View, answer: Performed) -> Response:

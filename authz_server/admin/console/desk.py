@@ -14,7 +14,7 @@ MAXIMUM_ITEMS = 5_000
 _FIRST_REFUSAL = 400
 _NOT_PERMITTED = frozenset({403, 404})
 #: Resources that no operator with limits may read.
-_OF_WHOLE_SERVER = ("/activity", "/operators", "/programmes", "/rings", "/roles")
+_OF_WHOLE_SERVER = ("/activity", "/operators", "/programmes", "/rings", "/roles", "/settings")
 
 
 @dataclass(eq=False)

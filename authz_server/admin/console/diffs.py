@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from authz_server.admin.console.acts import write_roles
+from authz_server.admin.console.act_bodies import write_roles
 
 #: Members that differ with every change, or without one.
 _NOT_COMPARED = frozenset(

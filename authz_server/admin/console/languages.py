@@ -1,6 +1,5 @@
 """The texts of the console in each language: a TOML file of ``messages/`` each."""
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -8,11 +7,11 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from authz_server.endpoints.languages import pick_language
+from authz_server.operations.keys.calendar.words import SOURCE as CALENDAR
+from authz_server.operations.sentences import Sentences, read_sentences, translate
 
 _TITLES = "titles.toml"
 _SENTENCES = "sentences.toml"
-#: A value of an escaped sentence.
-_VALUE = re.compile(r"\\\{(\w+)\\\}")
 #: The languages by tag, each by its own name.
 LANGUAGES = {"en": "English", "fr": "Français", "es": "Español", "pt": "Português"}
 DEFAULT_LANGUAGE = "en"
@@ -47,12 +46,10 @@ class Texts:
 
     def sentence(self, english: str) -> "Sentence":
         """Return a sentence of an operation in this language; in English if there is none."""
-        for pattern, translations in _sentences():
-            found = pattern.fullmatch(english)
-            if found is not None:
-                translated = translations[self.language].format_map(found.groupdict())
-                return Sentence(translated, self.language)
-        return Sentence(english, DEFAULT_LANGUAGE)
+        translated = translate(_sentences(), english, self.language)
+        if translated is None:
+            return Sentence(english, DEFAULT_LANGUAGE)
+        return Sentence(translated, self.language)
 
     def find(self, key: str, default: str) -> str:
         """Return a text, or the default if there is none for a name of the API."""
@@ -74,13 +71,10 @@ def texts_in(language: str) -> Texts:
 
 
 @cache
-def _sentences() -> tuple[tuple[re.Pattern[str], Mapping[str, str]], ...]:
-    """Return a pattern of each English sentence with the sentence in every language."""
+def _sentences() -> Sentences:
+    """Return the sentences of the operations, and those of a calendar."""
     source = files(__package__).joinpath(_SENTENCES).read_text("utf-8")
-    return tuple(
-        (re.compile(_VALUE.sub(r"(?P<\1>.+?)", re.escape(each["en"])), re.DOTALL), each)
-        for each in tomllib.loads(source)["sentence"]
-    )
+    return read_sentences(source) + read_sentences(CALENDAR.read_text("utf-8"))
 
 
 def _titles_in(language: str) -> dict[str, str]:

@@ -39,9 +39,12 @@ SCREENS = (
     ("changes", "/changes", ("changes:read",)),
     ("files", "/files", (*READS.values(), *WRITES.values())),
     ("operators", "/operators", ("operators:read",)),
+    ("settings", "/settings", ("settings:read",)),
 )
 #: The longest path with which a log-in leads back to a page.
 MAXIMUM_RETURN_CHARACTERS = 1_000
+#: The screens that no operator with limits may open.
+_OF_WHOLE_SERVER = frozenset({"keys", "operators", "settings"})
 _SEE_OTHER = 303
 _STEP_UP = "insufficient-user-authentication"
 
@@ -131,10 +134,10 @@ class View:
         return html(text, status, self.texts.language)
 
     def _shows(self, screen: str, _: str, permissions: tuple[str, ...]) -> bool:
-        """Return whether a screen is linked: that of operators concerns the whole server."""
+        """Return whether a screen is linked: some concern the whole server."""
         found = [self.desk.caller.limits_for(each) for each in permissions]
         held = [limits for limits in found if limits is not None]
-        return bool(held) and not (screen == "operators" and all(held))
+        return bool(held) and not (screen in _OF_WHOLE_SERVER and all(held))
 
     def log_in_again(self, refusal: RefusedError, path: str) -> None:
         """Send the operator to log in again if the API asked for that.

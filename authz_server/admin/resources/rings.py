@@ -11,6 +11,7 @@ from authz_server.admin.calls import Call, Reply
 from authz_server.admin.resources.clients import Instant
 from authz_server.errors import NotFoundError
 from authz_server.operations.keys.calendar.svg import describe, render_svg
+from authz_server.operations.keys.calendar.words import Language
 from authz_server.operations.keys.list import (
     KeyView,
     RingView,
@@ -111,6 +112,16 @@ class ReportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ring: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
+class CalendarQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of a calendar.
+
+    Attributes:
+        language: the language of the picture and of the description.
+    """
+
+    language: Language = "en"
+
+
 class RingCalendar(msgspec.Struct, frozen=True, kw_only=True):
     """The calendar of a ring.
 
@@ -166,16 +177,23 @@ def report_all(call: Call) -> Reply:
 
 def show_calendar(call: Call) -> Reply:
     """Answer the calendar of a key ring, also as a picture."""
+    query: CalendarQuery = call.query
     rings = load_rings(call.services)
     ring = _find_ring(rings, call.parameters["ring"])
     calendar = draw_calendar(ring, rings, call.services.settings.keys.timing(), ring.loaded_at)
     drawn = RingCalendar(
         ring=ring.name,
         at=calendar.now,
-        description=describe(calendar),
+        description=describe(calendar, query.language),
         planned=calendar.milestones,
         overdue=tuple(find_overdue(ring, rings, calendar.now)),
-        svg=render_svg([calendar], f"{ring.name}-", legend=False, style=False),
+        svg=render_svg(
+            [calendar],
+            f"{ring.name}-",
+            legend=False,
+            style=False,
+            language=query.language,
+        ),
     )
     return Reply(drawn)
 

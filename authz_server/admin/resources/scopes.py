@@ -1,16 +1,18 @@
-"""Scopes: list, show, add, import and assign them."""
+"""Scopes: list, show, add, change, delete, import and assign them."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.pages import PageQuery
 from authz_server.admin.resources.clients import Names
+from authz_server.errors import InvalidChangeError
 from authz_server.operations.limited_services import reach_of
+from authz_server.operations.scope_changes import delete_scope, update_scope
 from authz_server.operations.scopes import (
     ScopeView,
     add_scope,
@@ -59,6 +61,25 @@ class NewScope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lifetime_cap_seconds: Annotated[int, Meta(ge=1, le=_MAXIMUM_SECONDS)] | None = None
     aliases: Names = ()
     callback_partner: str | None = None
+
+
+class ScopeChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The members of a scope to change.
+
+    Attributes:
+        description: what it permits.
+        risk: the harm that its misuse can do.
+        lifetime_cap_seconds: the longest lifetime of a token with it; null: no limit.
+        aliases: its other spellings, which replace the present ones; tokens with one that is gone
+            are revoked.
+        callback_partner: the scope of the operation that answers this one; null: none.
+    """
+
+    description: str | UnsetType = UNSET
+    risk: Risk | UnsetType = UNSET
+    lifetime_cap_seconds: Annotated[int, Meta(ge=1, le=_MAXIMUM_SECONDS)] | UnsetType | None = UNSET
+    aliases: Names | UnsetType = UNSET
+    callback_partner: str | UnsetType | None = UNSET
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,6 +168,23 @@ def add(call: Call) -> Reply:
 def repeat(call: Call, name: str) -> Reply:
     """Answer the scope that an earlier request with the same key added."""
     return Reply(_shown(call, get_scope(call.services, name)), location=quote(name, safe=""))
+
+
+def change(call: Call) -> Reply:
+    """Change the facts of a scope; its owner is changed by an assignment."""
+    spelling, changes = call.parameters["scope"], call.given()
+    changed = update_scope(call.services, spelling, actor=call.caller.actor, **changes)
+    if spelling not in {changed.name, *changed.aliases}:
+        raise InvalidChangeError(
+            f"aliases: the request names the scope by the one that it removes: use {changed.name}"
+        )
+    return Reply(changed)
+
+
+def remove(call: Call) -> Reply:
+    """Delete a scope, whose tokens end; one that a client may ask for is kept."""
+    delete_scope(call.services, call.parameters["scope"], actor=call.caller.actor)
+    return Reply(None)
 
 
 def assign(call: Call) -> Reply:

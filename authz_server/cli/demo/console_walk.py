@@ -20,6 +20,7 @@ SCREENS = (
     ("changes", "/changes", "Changes"),
     ("files", "/files", "Files"),
     ("operators", "/operators", "Operators"),
+    ("settings", "/settings", "Settings"),
 )
 PICTURES = "console"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from authz_server.cli.remote.api import AdminApi, convert
 from authz_server.cli.remote.table import carries_out
+from authz_server.operations.scope_changes import delete_scope, update_scope
 from authz_server.operations.scopes import (
     ScopeView,
     add_scope,
@@ -63,3 +64,22 @@ def _assign_scopes(
     # Null is a value here: the scopes lose their owner.
     answer = api.answer("POST", _WRITE, ("scopes", "assignments"), body=body)
     return tuple(answer["changed"])
+
+
+@carries_out(update_scope)
+def _update_scope(
+    api: AdminApi,
+    /,
+    name: str,
+    *,
+    actor: str,
+    **changes: Any,  # noqa: ANN401 - those of the operation
+) -> ScopeView:
+    del actor
+    return convert(api.change("PATCH", _WRITE, "scopes", name, body=changes), ScopeView)
+
+
+@carries_out(delete_scope)
+def _delete_scope(api: AdminApi, name: str, *, actor: str) -> None:
+    del actor
+    api.change("DELETE", _WRITE, "scopes", name)

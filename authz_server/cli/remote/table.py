@@ -36,6 +36,7 @@ PLACES = {
     "reports": "records",
     "resource_servers": "clients",
     "revocation": "tokens",
+    "scope_changes": "scopes",
     "scopes": "scopes",
     "secret_rotation": "secrets",
     "stops": "stops",

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.records import record_diff
-from authz_server.clients.models import Client
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 from authz_server.operations.approvals import NotedAct, note_act
 from authz_server.operations.declarative.application import Application
@@ -26,6 +25,7 @@ from authz_server.operations.declarative.stored import (
 )
 from authz_server.operations.reach import Reach
 from authz_server.operations.scope_acts import find_held_scopes, find_scope_acts
+from authz_server.operations.scope_holders import find_holder, name_holder
 from authz_server.scopes.models import Scope
 from authz_server.tokens.models import Programme
 from authz_server.tokens.programmes import leave_programmes
@@ -233,36 +233,21 @@ class ScopeStep:
         return [PlannedChange(act="remove", noun="scope", id=name) for name in others]
 
     def _require_unused(self, others: list[str]) -> None:
-        # Of the tables themselves: what lies outside the limits of the caller counts too.
         unused = set(others)
-        clients, scopes = Client.__table__.c, Scope.__table__.c
-        query = select(clients.id, clients.allowed_scopes).order_by(clients.id)
-        for client_id, granted in self._session.execute(query):
-            if used := unused.intersection(granted):
-                raise ConflictError(
-                    f"The scope {min(used)} is not in the files, and"
-                    f" {self._named('client', client_id)} may ask for it: change the client first."
-                )
-        partners = select(scopes.name, scopes.callback_partner).order_by(scopes.name)
-        for name, partner in self._session.execute(partners):
-            if name not in unused and partner in unused:
-                raise ConflictError(
-                    f"The scope {partner} is not in the files, and {self._named('scope', name)}"
-                    " names it as its callback partner."
-                )
+        if (holder := find_holder(self._session, unused)) is not None:
+            named = name_holder(self._session, holder, is_limited=self._reach is not None)
+            use = (
+                f"{named} may ask for it: change the client first."
+                if holder.noun == "client"
+                else f"{named} names it as its callback partner."
+            )
+            raise ConflictError(f"The scope {holder.scope} is not in the files, and {use}")
         programmes = select(Programme.name, Programme.scopes).order_by(Programme.name)
         for name, members in self._session.execute(programmes):
             # Others lose the scope.
             if name in self._declaration.programmes and (used := unused.intersection(members)):
                 with self._declaration.at("programmes", name):
                     raise ConflictError(f"the scope {min(used)} is not in the files")
-
-    def _named(self, noun: str, name: str) -> str:
-        """Return a client or a scope as the caller may learn of it."""
-        model = Client if noun == "client" else Scope
-        if self._reach is None or self._session.get(model, name) is not None:
-            return f"the {noun} {name!r}"
-        return f"a {noun} outside your limits"
 
 
 def read_names(services: Services, session: Session) -> ScopeNames:

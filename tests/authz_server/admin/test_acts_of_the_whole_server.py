@@ -25,6 +25,8 @@ def test_a_limited_requester_is_refused_what_its_request_would_be():
         "renew_enrolment": "/operators/{operator}/enrolments",
         "set_operator_enabled": "/operators/{operator}/enable",
         "create_registration_token": "/registration-tokens",
+        "update_scope": "/scopes/{scope}",
+        "delete_scope": "/scopes/{scope}",
         IMPORT: "/scopes/imports",
         "keys.activate": "/rings/{ring}/keys/{kid}/activate",
         "keys.destroy": "/rings/{ring}/destroy",

@@ -132,3 +132,42 @@ def test_an_import_that_gives_a_spelling_to_a_granted_scope_waits(granting):
     import_g2p_connect(services, actor="operator:importer")
     (done,) = granting.api.get("/changes?actor=operator:importer").json["items"]
     assert (done["operation"], done["kind"]) == ("import_g2p_connect", "command")
+
+
+def test_a_change_and_a_deletion_of_a_scope_wait(granting):
+    """As in a file: a spelling that leaves, a cap that goes; approved as they were requested."""
+    api = granting.api
+    body = {"name": "single/a", "aliases": ["single:x"], "lifetime_cap_seconds": 60}
+    assert api.send("POST", "/scopes", json=body).status_code == 201
+    path = "/scopes/single%2Fa"
+    assert api.change("PATCH", path, {"risk": "read"}).status_code == 200
+    both = ["scope.grant", "client.widen_limits"]
+    for method, change, acts in (
+        ("PATCH", {"aliases": []}, both),
+        ("PATCH", {"lifetime_cap_seconds": None}, both[1:]),
+        ("DELETE", None, both),
+    ):
+        waiting = api.change(method, path, change)
+        assert waiting.status_code == 202, waiting.text
+        assert waiting.json["acts"] == acts
+        assert api.get(path).json["aliases"] == ["single:x"]
+        approved = granting.decide(waiting.json["id"], "approve")
+        assert approved.status_code == 200, approved.text
+        if change is not None:
+            assert api.get(path).json[next(iter(change))] in ([], None)
+            again = api.change("PATCH", path, {name: body[name] for name in change})
+            assert again.status_code == 200, again.text
+    assert api.get(path).status_code == 404
+
+
+def test_a_change_of_a_scope_rests_on_what_was_shown(granting):
+    """Another change meanwhile: the approval is refused, and nothing is done."""
+    api = granting.api
+    body = {"name": "stale/a", "aliases": ["stale:x"]}
+    assert api.send("POST", "/scopes", json=body).status_code == 201
+    waiting = api.change("PATCH", "/scopes/stale%2Fa", {"aliases": []})
+    assert waiting.status_code == 202
+    assert api.change("PATCH", "/scopes/stale%2Fa", {"description": "New"}).status_code == 200
+    assert granting.decide(waiting.json["id"], "approve").status_code == 412
+    assert granting.state(waiting.json["id"]) == "failed"
+    assert api.get("/scopes/stale%2Fa").json["aliases"] == ["stale:x"]

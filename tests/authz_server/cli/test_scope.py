@@ -41,3 +41,36 @@ def test_what_breaks_a_rule_is_refused_in_a_sentence(stocked):
     assert "nobody" in stocked.refused("scope", "add", "land/read", "--resource-server", "nobody")
     assert "scope list" in stocked.refused("scope", "show", "land/read")
     assert "--resource-server" in stocked.refused("scope", "assign", "mapper/link")
+
+
+def test_the_facts_of_a_scope_are_changed(stocked):
+    """By any spelling; the word none takes away what a scope need not have."""
+    stocked.must("scope", "add", "land/read", "--alias", "land.read", "--lifetime-cap", "60")
+    stocked.must(
+        *("scope", "update", "land.read", "--risk", "money", "--description", "Parcels"),
+        *("--alias", "land:read", "--callback-partner", "mapper/link"),
+    )
+    shown = stocked.json("scope", "show", "land/read")
+    assert (shown["risk"], shown["description"]) == ("money", "Parcels")
+    assert (shown["aliases"], shown["callback_partner"]) == (["land:read"], "mapper/link")
+    assert shown["lifetime_cap_seconds"] == 60
+    assert stocked.audit_records()[-1][1:] == ("scope.updated", "land/read")
+    stocked.must(
+        *("scope", "update", "land/read", "--alias", "none", "--lifetime-cap", "none"),
+        *("--callback-partner", "none"),
+    )
+    shown = stocked.json("scope", "show", "land/read")
+    assert (shown["aliases"], shown["callback_partner"]) == ([], None)
+    assert shown["lifetime_cap_seconds"] is None
+    assert "--help" in stocked.refused("scope", "update", "land/read")
+    assert "seconds" in stocked.refused("scope", "update", "land/read", "--lifetime-cap", "x")
+
+
+def test_a_scope_is_deleted_unless_it_is_in_use(registered):
+    """The command asks first; a client that may ask for it is named."""
+    registered.must("scope", "add", "land/read", "--alias", "land.read")
+    registered.must("scope", "delete", "land.read", "--yes")
+    assert "scope list" in registered.refused("scope", "show", "land/read")
+    assert registered.audit_records()[-1][1:] == ("scope.deleted", "land/read")
+    (used, *_) = registered.json("client", "show", "ministry")["allowed_scopes"]
+    assert "ministry" in registered.refused("scope", "delete", used, "--yes")

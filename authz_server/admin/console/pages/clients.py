@@ -11,6 +11,7 @@ from authz_server.admin.console.views import View
 from authz_server.admin.problems import TYPE_PREFIX
 
 _PAGE = 40
+_REVIEWED_DAYS = 90
 _RECORDS = 20
 _SHOWN_SCOPES = 60
 _TOKEN_AGE = timedelta(days=1)
@@ -70,6 +71,28 @@ def show(view: View) -> Response:
         records=_records(view, name),
         tokens=_tokens(view, name),
         explanation=_explain(view, name),
+    )
+
+
+def show_registration(view: View) -> Response:
+    """Show the initial access tokens by which clients register themselves, the newest first."""
+    # One read that is refused if the operator may not see clients.
+    view.desk.get("/registration-tokens", limit=1)
+    tokens = view.desk.every("/registration-tokens", "clients:read")
+    tokens.sort(key=lambda each: (each["works"], each["created_at"]), reverse=True)
+    return view.page("registration.html", tokens=tokens[:_PAGE], further=len(tokens) - _PAGE)
+
+
+def show_review(view: View) -> Response:
+    """Show the permissions that clients do not use, and the secrets that are due."""
+    report = view.desk.get("/reports/least-privilege", days=_REVIEWED_DAYS)
+    apis = view.desk.every("/resource-servers", "resource-servers:read")
+    return view.page(
+        "review.html",
+        report=report,
+        apis={each["id"] for each in apis},
+        days=_REVIEWED_DAYS,
+        shown=_PAGE,
     )
 
 

@@ -31,7 +31,8 @@ def _ring(view: View, ring: dict[str, Any]) -> dict[str, Any]:
         # A backend that cannot be opened must not hide the keys.
         status, destroyable = None, []
         keys = view.desk.get(path_of("/rings/{}/keys", name), limit=500)["items"]
-    calendar = view.desk.get(path_of("/rings/{}/calendar", name))
+    path = path_of("/rings/{}/calendar", name)
+    calendar = view.desk.get(path, language=view.texts.language)
     return {
         **ring,
         "status": status,

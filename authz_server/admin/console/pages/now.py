@@ -6,11 +6,10 @@ from typing import Any
 from flask import Response
 
 from authz_server.admin.console.desk import Desk, path_of
+from authz_server.admin.console.pages.apis import DUE_WITHIN
 from authz_server.admin.console.pages.changes import WAITING
 from authz_server.admin.console.views import View
 
-#: A secret that ends within this time is due.
-DUE_WITHIN = timedelta(days=30)
 #: A client without a token for this time is dormant.
 DORMANT_AFTER = timedelta(days=90)
 _COUNTED = 100
@@ -56,6 +55,10 @@ def _duties(view: View) -> list[tuple[str, int, bool, str]]:
         dormant = f"{now - DORMANT_AFTER:%Y-%m-%dT%H:%M:%SZ}"
         unused = _count(desk, "/clients", "clients:read", unused_since=dormant)
         found.append(("dormant", unused, f"/clients?unused_since={dormant}"))
+    if desk.may("resource-servers:read"):
+        path, within = "/reports/resource-server-secrets", int(DUE_WITHIN.total_seconds())
+        ended = _count(desk, path, "resource-servers:read", within_seconds=within)
+        found.append(("api_secrets", ended, "/apis"))
     if desk.may("scopes:read"):
         found.append(("stops", len(desk.every("/stops", "scopes:read")), "/apis#stops"))
     return [(name, min(number, _COUNTED), number > _COUNTED, page) for name, number, page in found]

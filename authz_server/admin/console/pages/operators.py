@@ -2,7 +2,7 @@
 
 from flask import Response
 
-from authz_server.admin.console.acts import write_roles
+from authz_server.admin.console.act_bodies import write_roles
 from authz_server.admin.console.desk import path_of
 from authz_server.admin.console.views import View
 

@@ -6,6 +6,7 @@ from flask import Response
 
 from authz_server.admin.console.desk import RefusedError
 from authz_server.admin.console.views import View
+from authz_server.operations.permissions import UNLIMITED
 from keys.errors import TokenRefusedError
 from keys.jose.compact import parse_compact, parse_json_object
 
@@ -30,6 +31,7 @@ def show(view: View) -> Response:
         "tokens.html",
         servers=servers,
         token_caller=caller,
+        revokes_all=view.desk.caller.limits_for("tokens:revoke") == UNLIMITED,
         explained=explained,
         refusal=refusal,
         status=200 if refusal is None else refusal.answer.status,

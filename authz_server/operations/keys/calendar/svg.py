@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from authz_server.operations.keys.calendar.axis import find_ticks
 from authz_server.operations.keys.calendar.legend import MARKS, state_word
+from authz_server.operations.keys.calendar.words import Words, words_in
 from keys.lifecycle.calendar import Calendar, CalendarRow, Milestone, Span
 
 #: The folder of the templates.
@@ -24,13 +25,18 @@ _HEAD, _AXIS, _ROW, _LINE = 64, 46, 42, 20
 _TICK_CHARACTER, _CHARACTER = 7.5, 8.0
 #: A key's id, which has 43 characters, has room next to its row; a longer one ends in dots.
 _ROOM_FOR_KID = 44
-_WORDS = {mark.name: mark.word for mark in MARKS}
 
 Place = Callable[[datetime], float]
+_ENGLISH = "en"
 
 
 def render_svg(
-    calendars: Sequence[Calendar], prefix: str = "", *, legend: bool = True, style: bool = True
+    calendars: Sequence[Calendar],
+    prefix: str = "",
+    *,
+    legend: bool = True,
+    style: bool = True,
+    language: str = _ENGLISH,
 ) -> str:
     """Return one picture of all ``calendars``, one below the other.
 
@@ -39,11 +45,13 @@ def render_svg(
         prefix: the prefix of ids, which must be unique if a page has several pictures.
         legend: draw the legend below the rings, and each ring's name; a page has its own.
         style: include the dark colours, which the page has otherwise.
+        language: the language of the words, a key of ``words.toml``; a legend is in English.
     """
+    words = words_in(language)
     rings: list[dict[str, Any]] = []
     top = 0 if legend else -_LINE  # without the line of the name
     for calendar in calendars:
-        rings.append(_ring(calendar, top))
+        rings.append(_ring(calendar, top, words))
         top += _height(calendar)
     return (
         _environment()
@@ -51,8 +59,9 @@ def render_svg(
         .render(
             prefix=prefix,
             style=style,
-            title="Signing keys of " + ", ".join(calendar.ring.name for calendar in calendars),
-            description=" ".join(map(describe, calendars)),
+            words=words,
+            title=words("title", rings=", ".join(calendar.ring.name for calendar in calendars)),
+            description=" ".join(describe(calendar, language) for calendar in calendars),
             rings=rings,
             marks=MARKS if legend else (),
             legend_top=top + _LINE,
@@ -85,16 +94,26 @@ def coordinate(value: float) -> str:
     return f"{value:.1f}"
 
 
-def describe(calendar: Calendar) -> str:
+def describe(calendar: Calendar, language: str = _ENGLISH) -> str:
     """Return a text alternative of the picture."""
+    words = words_in(language)
     keys = [
-        f"version {row.key.version} ({row.key.kid}): {state_word(row)}" for row in calendar.rows
+        words(
+            "described-key",
+            version=row.key.version,
+            kid=row.key.kid,
+            state=_state(row, words),
+        )
+        for row in calendar.rows
     ]
-    planned = [f"{_long(each.at)} {each.what}" for each in calendar.milestones]
-    now = _long(calendar.now)
-    described = "; ".join(keys) or "no keys"
-    plans = "; ".join(planned) or "nothing is planned"
-    return f"Ring {calendar.ring.name} at {now}: {described}. Next: {plans}."
+    planned = [f"{_long(each.at)} {words.plan(each.what)}" for each in calendar.milestones]
+    return words(
+        "description",
+        ring=calendar.ring.name,
+        now=_long(calendar.now),
+        keys="; ".join(keys) or words("no-keys"),
+        plans="; ".join(planned) or words("nothing-planned"),
+    )
 
 
 def _height(calendar: Calendar) -> int:
@@ -102,24 +121,28 @@ def _height(calendar: Calendar) -> int:
     return _HEAD + _AXIS + _ROW * len(calendar.rows) + _LINE * lines
 
 
-def _ring(calendar: Calendar, top: int) -> dict[str, Any]:
+def _state(row: CalendarRow, words: Words) -> str:
+    return words(state_word(row).replace(" ", "-"))
+
+
+def _ring(calendar: Calendar, top: int, words: Words) -> dict[str, Any]:
     """Return a ring's part of the picture; positions are relative to its top."""
     ring, x = calendar.ring, _scale(calendar)
     begin = _HEAD + _AXIS
-    frozen = ", frozen" if ring.frozen else ""
+    facts = words("facts", algorithm=ring.alg, backend=ring.backend_uri, epoch=ring.epoch)
     return {
         "top": top,
         "name": ring.name,
-        "facts": f"{ring.alg}, {ring.backend_uri}, epoch {ring.epoch}{frozen}",
+        "facts": f"{facts}, {words('frozen')}" if ring.frozen else facts,
         "begin": begin,
         "bottom": begin + _ROW * len(calendar.rows),
         "ticks": _ticks(calendar, x),
         "rows": [
-            _row(calendar, row, begin + _ROW * number, x)
+            _row(calendar, row, begin + _ROW * number, x, words)
             for number, row in enumerate(calendar.rows)
         ],
-        "now": _now(calendar, x),
-        "milestones": [_milestone(calendar, each, x) for each in calendar.milestones],
+        "now": _now(calendar, x, words),
+        "milestones": [_milestone(calendar, each, x, words) for each in calendar.milestones],
     }
 
 
@@ -132,51 +155,57 @@ def _ticks(calendar: Calendar, x: Place) -> list[dict[str, Any]]:
     return [{"x": x(tick.at), "day": tick.day, "label": tick.label} for tick in ticks]
 
 
-def _row(calendar: Calendar, row: CalendarRow, top: int, x: Place) -> dict[str, Any]:
+def _row(calendar: Calendar, row: CalendarRow, top: int, x: Place, words: Words) -> dict[str, Any]:
     key = row.key
     shown = key.kid if len(key.kid) <= _ROOM_FOR_KID else f"{key.kid[: _ROOM_FOR_KID - 1]}…"
     revoked = row.withdrawn_at and {
         "x": x(row.withdrawn_at),
-        "title": f"version {key.version} revoked {_long(row.withdrawn_at)}",
+        "title": words("revocation", version=key.version, at=_long(row.withdrawn_at)),
     }
     return {
-        "version": key.version,
-        "kid": key.kid,
+        "title": words("row", version=key.version, kid=key.kid),
         "shown_kid": shown,
-        "label": f"v{key.version}  {state_word(row)}",
+        "label": f"v{key.version}  {_state(row, words)}",
         "signs": row.signs,
         "top": top,
-        "spans": [_span(calendar, row, span, x) for span in row.spans],
+        "spans": [_span(calendar, row, span, x, words) for span in row.spans],
         "revoked": revoked,
     }
 
 
-def _span(calendar: Calendar, row: CalendarRow, span: Span, x: Place) -> dict[str, Any]:
-    word, left = _WORDS[span.kind], x(span.begins_at)
+def _span(
+    calendar: Calendar, row: CalendarRow, span: Span, x: Place, words: Words
+) -> dict[str, Any]:
+    word, left = words(span.kind.value), x(span.begins_at)
     width = max(x(span.ends_at or calendar.ends_at) - left, 2.0)
-    until = "no end planned" if span.ends_at is None else _long(span.ends_at)
+    facts = {"version": row.key.version, "word": word, "begin": _long(span.begins_at)}
+    title = (
+        words("open-span", **facts)
+        if span.ends_at is None
+        else words("span", **facts, end=_long(span.ends_at))
+    )
     return {
         "kind": span.kind.value,
-        "title": f"version {row.key.version} {word}: {_long(span.begins_at)} to {until}",
+        "title": title,
         "left": left,
         "width": width,
         "word": word if width > len(word) * _CHARACTER + 8 else "",
     }
 
 
-def _now(calendar: Calendar, x: Place) -> dict[str, Any]:
-    label = f"now, {_long(calendar.now)}"
+def _now(calendar: Calendar, x: Place, words: Words) -> dict[str, Any]:
+    label = words("now", at=_long(calendar.now))
     half = len(label) * _CHARACTER / 2
     at = x(calendar.now)
     return {"x": at, "label": label, "middle": min(max(at, half + 8), WIDTH - half - 8)}
 
 
-def _milestone(calendar: Calendar, milestone: Milestone, x: Place) -> dict[str, Any]:
+def _milestone(calendar: Calendar, milestone: Milestone, x: Place, words: Words) -> dict[str, Any]:
     is_beyond = milestone.at > calendar.ends_at
-    beyond = " (beyond the right edge)" if is_beyond else ""
+    beyond = f" {words('beyond')}" if is_beyond else ""
     return {
         "x": x(milestone.at),
-        "words": f"{_long(milestone.at)}: {milestone.what}{beyond}",
+        "words": f"{_long(milestone.at)}: {words.plan(milestone.what)}{beyond}",
         "is_beyond": is_beyond,
     }
 

@@ -57,18 +57,36 @@ def test_a_form_that_lacks_its_fields_is_refused(console, act, caplog):
 def test_a_form_without_its_fields_takes_nothing_away(console, client_id):
     """Of an operator and of a client that exist: a field that was not sent keeps its value."""
     operator, client, api = "/operators/grace", f"/clients/{client_id}", "/resource-servers/mapper"
-    before = [console.site.get(item).json for item in (operator, client, api)]
+    scope = "/scopes/mapper%2Flink"
+    before = [console.site.get(item).json for item in (operator, client, api, scope)]
     assert before[0]["roles"]
     for act, name, item in (
         ("operator-edit", {"operator": "grace"}, operator),
         ("client-edit", {"id": client_id}, client),
         ("api-edit", {"id": "mapper"}, api),
+        ("client-limits", {"id": client_id}, client),
+        ("client-keys", {"id": client_id}, client),
+        ("api-keys", {"id": "mapper"}, api),
+        ("scope-edit", {"scope": "mapper/link"}, scope),
     ):
         tag = console.site.get(item).headers["ETag"]
         answer = console.post(f"/act/{act}", {**name, "tag": tag, "csrf_token": CSRF})
         assert answer.status_code < 500, answer.text
-    after = [console.site.get(item).json for item in (operator, client, api)]
-    kept = ("roles", "state", "name", "organisation", "allowed_scopes", "token_format")
+    after = [console.site.get(item).json for item in (operator, client, api, scope)]
+    kept = (
+        "roles",
+        "state",
+        "name",
+        "organisation",
+        "allowed_scopes",
+        "token_format",
+        "aliases",
+        "risk",
+        "authentication_method",
+        "grant_types",
+        "expires_at",
+        "properties",
+    )
     assert [[each.get(name) for name in kept] for each in after] == [
         [each.get(name) for name in kept] for each in before
     ]
@@ -195,7 +213,7 @@ def test_the_extent_of_a_stop_is_shown_before_it_is_set(console):
     [
         ("client", "treasury", "/clients/client?id=treasury"),
         ("resource-server", "mapper", "/apis/api?id=mapper"),
-        ("scope", "mapper/link", "/apis"),
+        ("scope", "mapper/link", "/apis/scope?name=mapper%2Flink"),
     ],
 )
 def test_a_stop_leads_back_to_what_it_stops(console, kind, subject, page):
@@ -378,3 +396,11 @@ def test_a_programme_shows_the_acts_that_one_may_do(console, permissions, acts):
     (row,) = re.findall(r"<tr role=\"row\">(?:(?!</tr>).)*Payments.*?</tr>", text, re.DOTALL)
     assert re.findall(r'"/act/(?:stop|programme)-(\w+)\?', row) == acts
     assert (re.search(r"\u2013</span></td>\s*</tr>$", row) is None) == bool(acts)
+
+
+def test_a_link_from_elsewhere_reports_nothing_as_done(console, client_id):
+    """An operator would believe it; what a form of the console leads to does report it."""
+    path = f"/clients/client?id={client_id}&done=client-disable"
+    for site, said in (("cross-site", False), ("none", False), ("same-origin", True)):
+        page = console.page(path, **{"Sec-Fetch-Site": site})
+        assert ("The client is disabled." in page) is said, site

@@ -356,3 +356,18 @@ def test_the_page_of_a_large_api_stays_small(console):
     answer = console.get(f"/apis/api?id={api['id']}")
     assert answer.text.count("Office ") > 10
     assert len(answer.data) < 60_000
+
+
+def test_a_secret_of_an_api_that_ends_soon_is_a_duty(console, api):
+    """Counted on the first screen, and marked in the list that it leads to."""
+    with console.acting_as(_owner(console, api["id"])):
+        assert "Secrets of APIs that end within 30 days <strong>0<" in console.page("/")
+        assert "secret ends" not in console.page("/apis")
+    soon = f"{console.site.clock() + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}"
+    added = console.site.send(
+        "POST", f"/resource-servers/{api['id']}/secrets", json={"expires_at": soon}
+    )
+    assert added.status_code == 201, added.text
+    with console.acting_as(_owner(console, api["id"])):
+        assert "Secrets of APIs that end within 30 days <strong>1<" in console.page("/")
+        assert "secret ends" in console.page("/apis")

@@ -14,12 +14,19 @@ from authz_server.admin.console.languages import LANGUAGES, choose_language, tex
 from authz_server.admin.console.views import SCREENS
 from authz_server.admin.people.texts import texts_in as texts_of_people_in
 from authz_server.audit.events import EVENTS
-from authz_server.clients.validation import INTROSPECTION_AUDIENCES, TOKEN_FORMATS, TOKEN_TYPES
+from authz_server.clients.validation import (
+    G2P_ANSWERS,
+    INTROSPECTION_AUDIENCES,
+    TOKEN_FORMATS,
+    TOKEN_TYPES,
+)
 from authz_server.operations import explain, explain_token
 from authz_server.operations.approved_acts import OPERATIONS, ORDERS
 from authz_server.operations.client_views import ClientView, SecretView
+from authz_server.operations.event_streams import Delivery
 from authz_server.operations.explained_causes import REMEDIES, TOKEN_REMEDIES
 from authz_server.operations.keys import status
+from authz_server.operations.keys.calendar.words import SOURCE, Language, words_in
 from authz_server.operations.operators import OperatorView
 from authz_server.operations.programmes import ProgrammeView
 from authz_server.operations.registration_tokens import RegistrationTokenView
@@ -28,6 +35,7 @@ from authz_server.operations.scopes import ScopeView
 from authz_server.settings.approvals import APPROVED_ACTS, ConfirmedAct
 from authz_server.tokens.revocations import CutOffKind
 from keys.lifecycle import calendar
+from keys.signing_key import KeyState
 
 _FOLDER = Path(languages.__file__).parent
 _SERVER = _FOLDER.parent.parent
@@ -40,7 +48,13 @@ _PAST = r"(?!not_)(?:[a-z]+_)*(?:[a-z]+ed|set|made|held|frozen|unfrozen|cautious
 #: The values that are not the number of the word behind them.
 _NO_COUNTS = "time|seconds|version|number|ready|add|change|remove"
 #: Choices that are entered and shown as the API names them.
-_WORDS_OF_THE_API = {*TOKEN_FORMATS, *TOKEN_TYPES, *INTROSPECTION_AUDIENCES}
+_WORDS_OF_THE_API = {
+    *(*TOKEN_FORMATS, *TOKEN_TYPES, *INTROSPECTION_AUDIENCES, *G2P_ANSWERS),
+    *get_args(Delivery),
+    # The registered methods.
+    *("client_secret", "client_secret_basic", "client_secret_post", "client_secret_jwt"),
+    *("private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"),
+}
 _VALUES = re.compile(r"\{\w+\}")
 
 
@@ -160,7 +174,7 @@ def test_every_text_of_the_templates_exists():
         made |= {f"act.{act.key}.{part}" for part in ("title", "lead", "confirm")}
         made |= {f"done.{act.key}"}
         for field in act.fields:
-            assert not known.isdisjoint({f"field.{field.name}", f"member.{field.name}"})
+            assert not known.isdisjoint({f"field.{field.key}", f"member.{field.key}"})
             for each in set(field.choices) - _WORDS_OF_THE_API:
                 assert not known.isdisjoint(
                     {f"choice.{field.name}-{each}", f"{field.name}.{each}"}
@@ -229,3 +243,25 @@ def _find_actions() -> set[str]:
 def test_the_language_of_a_page(chosen, header, language):
     """The choice of the reader, or else the header (RFC 9110, 12.5.4)."""
     assert choose_language(chosen, header) == language
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_calendar_has_the_words_of_the_screen(language):
+    """A state has one name in the picture and beside it, and every word a translation."""
+    words, texts = words_in(language), texts_in(language)
+    for state in ("published", "tainted", "revoked", "removed", "destroyed"):
+        assert words(state) == texts(f"keystate.{state}")
+    assert words("signs") == texts("key.signs")
+    table = tomllib.loads(SOURCE.read_text("utf-8"))
+    for each in (*table["word"].values(), *table["sentence"]):
+        assert each.keys() == set(LANGUAGES) == set(get_args(Language))
+        assert sorted(_VALUES.findall(each[language])) == sorted(_VALUES.findall(each["en"]))
+
+
+def test_every_state_of_a_key_has_a_word_in_a_calendar():
+    """As well as every kind of a span."""
+    words = words_in("en")
+    for state in KeyState:
+        assert words(state.value) == state.value
+    for kind in calendar.SpanKind:
+        assert words(kind.value) == kind.value

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from authz_server.admin.console.acts import read_roles, write_roles
+from authz_server.admin.console.act_bodies import read_roles, write_roles
 from authz_server.operations.permissions import Limits
 from support.operators import add_passkey
 

@@ -31,10 +31,17 @@ _PATHS = (
     "/act/scope-assign-several?id=mapper&scopes=mapper/*",
     "/act/stop-set?kind=scope&subject=mapper/link",
     "/act/operator-edit?operator=grace",
+    "/act/client-limits?id=treasury",
+    "/act/client-keys?id=treasury",
+    "/act/registration-create",
+    "/act/stream-set?id=mapper&delivery=poll",
+    "/act/scope-edit?scope=mapper/link",
+    "/settings?all=1",
 )
 _WITH_SUBJECT = {
     "/clients/client": "?id=treasury",
     "/apis/api": "?id=mapper",
+    "/apis/scope": "?name=mapper/link",
     "/operators/operator": "?name=grace",
 }
 _MAXIMUM_BYTES = 60_000
@@ -207,9 +214,17 @@ def test_spaces_around_what_was_pasted_are_left_out(console, query):
     assert "/clients/client?id=treasury" in console.page(f"/clients?{query}")
 
 
-def test_the_picture_of_a_calendar_says_its_language(console):
-    """Its words are English on every page, and are read as such."""
-    assert '<div lang="en"><svg' in console.page("/keys?lang=fr")
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "stands by"), ("fr", "en attente"), ("es", "en espera"), ("pt", "à espera")],
+)
+def test_the_picture_of_a_calendar_is_in_the_language_of_the_page(console, language, words):
+    """With its times, its plans and its text for a screen reader."""
+    page = console.page(f"/keys?lang={language}")
+    (picture,) = re.findall(r"<svg [^>]*viewBox=\"0 0 1080.*?</svg>", page, re.DOTALL)
+    assert f'lang="{language}"' in picture
+    assert f"v2  {words}" in picture
+    assert ("now, " in picture) == ("stands by" in picture) == (language == "en")
 
 
 def test_an_act_on_the_screen_of_keys_says_of_which_ring(console):

@@ -36,6 +36,10 @@ resource-server secret rotate {n}-api --end-old-at 2040-01-01 --json
 resource-server secret end {n}-api {secret}
 scope assign land/{n} --none
 scope assign land/{n} --resource-server {n}-api
+scope add unused/{n}
+scope update land/{n} --description Parcels --lifetime-cap 600 --alias land.{n}
+scope update land.{n} --lifetime-cap none
+scope delete unused/{n} --yes
 client create {n} --name Ministry --scope land/{n} --scope mapper/link
 client create --name Office --scope mapper/link --secret-stdin --json < a-secret-of-the-office-5281
 client create --name Office --scope mapper/link --no-secret --authentication-method private_key_jwt
