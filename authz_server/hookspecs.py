@@ -38,7 +38,7 @@ RESERVED_CLAIMS = frozenset(
         "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "cnf",
         "active", "token_type", "username", "token_introspection",
         "act", "may_act", "authorization_details", "exchanged_from", "status",
-        "sender_id", "message_cnf", "max_age", "client_name", "organisation",
+        "sender_id", "message_cnf", "max_age", "client_name", "organisation", "sub_id",
     }
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ from authz_server.clients.token_budgets import TokenBudget
 #: token's sender is to prove possession.
 SENDER_ID_CLAIM = "sender_id"
 MESSAGE_KEY_CLAIM = "message_cnf"
+MESSAGE_CLAIMS = (SENDER_ID_CLAIM, MESSAGE_KEY_CLAIM)
 
 
 class Restrictions(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from authz_server.errors import OAuthError
 from authz_server.grants.base import TokenGrant
 from authz_server.tokens.authorization import Authorization, ExchangedTokens, PresentedToken
 from authz_server.tokens.binding import is_proven
+from authz_server.tokens.presented import identify
 from keys.errors import TokenRefusedError
 
 JWT_BEARER_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -135,6 +136,7 @@ class JwtBearerGrant(TokenGrant):
         if claims["sub"] != client.id:
             # The client's own claim is about tokens whose subject it is.
             own.pop("may_act", None)
+            own["sub_id"] = identify(issuer.settings.issuer, claims["sub"])
         return replace(
             decided,
             claims=own,

@@ -5,9 +5,12 @@ its lifetime are those of the subject token or less. Who may exchange which toke
 ``token_exchange`` of the client.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
+
+from msgspec import structs
+from msgspec.json import encode
 
 from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.clients.token_exchange import TokenExchangePolicy
@@ -23,6 +26,7 @@ from authz_server.tokens.authorization import (
 from authz_server.tokens.authorization_details import Detail, DetailRules, parse_details
 from authz_server.tokens.binding import is_proven
 from authz_server.tokens.claims import Origin
+from authz_server.tokens.models import audience_subject
 from authz_server.tokens.presented import (
     ACCESS_TOKEN,
     JWT,
@@ -182,11 +186,10 @@ class TokenExchangeGrant(TokenGrant):
         parsed = () if asked is None else registered(parse_details(asked, client.id))
         decided = self.rules.decide_with(client, self.GRANT_TYPE, scope, resources, subject.details)
         kept = registered(self.details.of_audience(subject.details, decided.audience))
-        if any(each not in kept for each in parsed):
-            raise OAuthError("authorization_details_not_granted", "not of the subject token")
-        if parsed:
-            self._require_limits(decided, kept, parsed)
-        return add_details(decided, self.details.keep(client, parsed or kept))
+        chosen = _choose(kept, parsed)
+        if chosen:
+            self._require_limits(decided, kept, chosen)
+        return add_details(decided, self.details.keep(client, chosen or kept))
 
     def _require_limits(
         self, decided: Authorization, kept: tuple[Detail, ...], chosen: tuple[Detail, ...]
@@ -238,9 +241,13 @@ class TokenExchangeGrant(TokenGrant):
         claims.pop("may_act", None)
         if subject.may_act is not None:
             claims["may_act"] = subject.may_act
+        if subject.subject_id is not None:
+            claims["sub_id"] = subject.subject_id
+        # A token for messages that one partner has signed becomes none for those of another.
+        claims.update(subject.message_claims)
         if (act := _make_act(client, policy, subject, actor)) is not None:
             claims["act"] = act
-        if origins := _join_origins(subject, actor):
+        if origins := _join_origins(subject, actor, decided.audience):
             claims["exchanged_from"] = origins
         return replace(
             decided,
@@ -286,18 +293,35 @@ def _depth_of(act: Mapping[str, Any]) -> int:
     return depth
 
 
-def _join_origins(subject: VerifiedToken, actor: VerifiedToken | None) -> tuple[Origin, ...]:
+def _join_origins(
+    subject: VerifiedToken, actor: VerifiedToken | None, audience: Collection[str]
+) -> tuple[Origin, ...]:
     acting = actor.origins if actor is not None else ()
-    origins = (
-        *subject.origins,
-        *(
-            Origin(jti=each.jti, client_id=each.client_id, kid=each.kid, iat=each.iat, acts=True)
-            for each in acting
-        ),
-    )
+    origins = (*subject.origins, *(structs.replace(each, acts=True) for each in acting))
     if len(origins) > MAXIMUM_ORIGINS:
         raise refusal(f"subject_token was exchanged {MAXIMUM_ORIGINS} times already")
-    return origins
+    # A cut-off of an audience that the new token has is found by its own.
+    held = set(map(audience_subject, audience))
+    return tuple(
+        structs.replace(
+            each, aud=tuple(name for name in map(audience_subject, each.aud) if name not in held)
+        )
+        for each in origins
+    )
+
+
+def _choose(kept: Iterable[Detail], asked: Iterable[Detail]) -> tuple[Detail, ...]:
+    """Return those of ``kept`` that are asked for.
+
+    Raises:
+        OAuthError: ``authorization_details_not_granted``: another one is asked for.
+    """
+    # By their JSON: Python takes ``true`` for ``1``, and ``1.0`` too.
+    found = {encode(each, order="sorted"): each for each in kept}
+    try:
+        return tuple(found[encode(each, order="sorted")] for each in asked)
+    except KeyError:
+        raise OAuthError("authorization_details_not_granted", "not of the subject token") from None
 
 
 def _recorded(token: VerifiedToken) -> PresentedToken:

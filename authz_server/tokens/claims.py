@@ -23,6 +23,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         kid: the key that signed it; empty for a reference token.
         iat: its time of issue.
         acts: true for an actor token.
+        aud: of its audiences those that the other token does not have, as the subjects of cut-offs.
     """
 
     jti: str
@@ -30,6 +31,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     kid: str = ""
     iat: int
     acts: bool = False
+    aud: tuple[str, ...] = ()
 
 
 class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -49,6 +51,7 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
     message_cnf: dict[str, Any] | None = None
     act: dict[str, Any] | None = None
     may_act: dict[str, Any] | None = None
+    sub_id: dict[str, Any] | None = None
     authorization_details: tuple[dict[str, Any], ...] = ()
     exchanged_from: tuple[Origin, ...] = ()
 

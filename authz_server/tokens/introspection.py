@@ -223,6 +223,8 @@ class IntrospectionService:
             answer["act"] = claims.act
         if claims.may_act is not None:
             answer["may_act"] = claims.may_act
+        if claims.sub_id is not None:
+            answer["sub_id"] = claims.sub_id
         if claims.authorization_details:
             self._add_details(answer, caller, claims)
         if self._maximum_ages or self._find_client is not None:

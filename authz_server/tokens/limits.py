@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from authz_server.clients.cache import ClientEntry
 from authz_server.clients.counters.shared import SharedCounters
-from authz_server.clients.restrictions import Restrictions
+from authz_server.clients.restrictions import MESSAGE_CLAIMS, Restrictions
 from authz_server.clients.token_budgets import TokenBudget
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeCatalogue
@@ -101,9 +101,10 @@ class TokenLimits:
         if latest < float("inf"):
             latest = min(latest, authorization.expires_at or latest)
             authorization = replace(authorization, expires_at=int(latest))
-        if restrictions.claims:
-            claims = {**(authorization.claims or {}), **restrictions.claims}
-            authorization = replace(authorization, claims=claims)
+        claims = authorization.claims or {}
+        # An exchanged token is bound to the signer of its subject token's messages already.
+        if restrictions.claims and claims.keys().isdisjoint(MESSAGE_CLAIMS):
+            authorization = replace(authorization, claims={**claims, **restrictions.claims})
         return authorization
 
     async def count(

@@ -1,7 +1,7 @@
 """Verify the tokens that a client presents as an authorization (RFC 8693, 2.1)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from authz_server.clients.cache import ClientCache
@@ -11,6 +11,7 @@ from authz_server.clients.issuers import (
     is_text,
     trust_domain,
 )
+from authz_server.clients.restrictions import MESSAGE_CLAIMS
 from authz_server.errors import OAuthError
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.authorization_details import Detail
@@ -45,8 +46,10 @@ class VerifiedToken:
         confirmation: its ``cnf``.
         actor: its ``act``.
         may_act: its ``may_act``.
+        subject_id: the ``sub_id`` of a subject that another issuer has named.
         details: its authorization details.
-        origins: the tokens of this server that led to it, itself included.
+        origins: the tokens of this server that led to it, itself included with all its audiences.
+        message_claims: the claims by which it is bound to the signer of messages.
     """
 
     subject: str
@@ -59,8 +62,10 @@ class VerifiedToken:
     confirmation: Mapping[str, Any] | None = None
     actor: Mapping[str, Any] | None = None
     may_act: Mapping[str, Any] | None = None
+    subject_id: Mapping[str, Any] | None = None
     details: tuple[Detail, ...] = ()
     origins: tuple[Origin, ...] = ()
+    message_claims: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PresentedTokens:
@@ -133,7 +138,11 @@ class PresentedTokens:
                 "it is cut off, or its client, scopes or details are withdrawn or stopped"
             )
         itself = Origin(
-            jti=claims.jti, client_id=claims.client_id, kid=verified.kid, iat=claims.iat
+            jti=claims.jti,
+            client_id=claims.client_id,
+            kid=verified.kid,
+            iat=claims.iat,
+            aud=claims.audience,
         )
         return VerifiedToken(
             subject=claims.sub,
@@ -145,8 +154,12 @@ class PresentedTokens:
             confirmation=claims.cnf,
             actor=claims.act,
             may_act=claims.may_act,
+            subject_id=claims.sub_id,
             details=claims.authorization_details,
             origins=(*claims.exchanged_from, itself),
+            message_claims={
+                name: each for name in MESSAGE_CLAIMS if (each := getattr(claims, name))
+            },
         )
 
     async def _of_issuer(self, text: str) -> VerifiedToken:
@@ -177,6 +190,7 @@ class PresentedTokens:
             confirmation=_find_object(claims, "cnf"),
             actor=_find_actor(claims, issuer.settings.issuer),
             may_act=_find_object(claims, "may_act"),
+            subject_id=identify(issuer.settings.issuer, subject),
         )
 
     def _scopes_of(self, claims: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -188,6 +202,14 @@ class PresentedTokens:
             raise TokenRefusedError("its scope is not a string")
         found = [self._catalogue.find(spelling) for spelling in scope.split(" ")]
         return tuple(dict.fromkeys(entry.name for entry in found if entry is not None))
+
+
+def identify(issuer: str, subject: str) -> Mapping[str, str]:
+    """Return the ``sub_id`` of a subject of another issuer (RFC 9493, 3.2.3 and 4.1).
+
+    Two issuers may use one name for two people; ``iss`` and ``sub`` of the token would not differ.
+    """
+    return {"format": "iss_sub", "iss": issuer, "sub": subject}
 
 
 def refusal(detail: str) -> OAuthError:

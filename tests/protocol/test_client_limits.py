@@ -294,7 +294,7 @@ def test_a_client_without_these_properties_has_none_of_the_claims(protocol: Prot
 def test_limits_hold_for_a_token_exchange(protocol: Protocol, endpoint: str):
     """They are those of the client that exchanges: no grant leads around. Cases T282 to T284."""
     gateway = new_gateway(protocol)
-    subject = limited(protocol, sender_id="other.example.org")
+    subject = limited(protocol)
     change(
         protocol,
         gateway.id,

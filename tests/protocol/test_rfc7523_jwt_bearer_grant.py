@@ -98,9 +98,12 @@ def test_the_token_is_of_the_subject_and_for_the_client(protocol, issuers, endpo
     token = answer.json["access_token"]
     claims = claims_of(token)
     assert (claims["sub"], claims["client_id"]) == (OFFICER, caller.id)
+    named = {"format": "iss_sub", "iss": issuers.provider, "sub": OFFICER}
+    assert claims["sub_id"] == named
     assert claims["scope"] == answer.json["scope"] == "mapper/resolve"
     described = protocol.ask("introspect", protocol.demo.mapper, token=token).json
     assert (described["active"], described["sub"]) == (True, OFFICER)
+    assert described["sub_id"] == named
     assert described["client_id"] == caller.id
     # The client revokes what was issued to it.
     assert protocol.ask("revoke", caller, token=token).status_code == 200

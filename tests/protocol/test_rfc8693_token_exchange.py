@@ -1,6 +1,7 @@
 """Token exchange (RFC 8693): impersonation, delegation, and what the new token never exceeds."""
 
 import json
+import secrets
 
 import pytest
 
@@ -118,6 +119,43 @@ def test_impersonation_is_a_right_of_its_own(protocol: Protocol, subject):
         actor_token_type=ACCESS_TOKEN,
     )
     assert claims_of(answer.json["access_token"])["act"] == {"sub": impersonator.id}
+
+
+@pytest.mark.parametrize("impersonation", [True, False])
+def test_a_token_for_the_messages_of_one_partner_becomes_none_for_those_of_another(
+    protocol: Protocol, impersonation: bool
+):
+    """A client's own message key is written into tokens of subjects that have none."""
+    keys = {name: secrets.token_urlsafe(32) for name in ("a", "g")}
+    partner = protocol.new_client(
+        allowed_scopes=SCOPES,
+        properties={"sender_id": "a.example.org", "message_key_thumbprint": {"jkt": keys["a"]}},
+    )
+    named = protocol.new_client(allowed_scopes=SCOPES, properties={"sender_id": "b.example.org"})
+    other = protocol.new_client(allowed_scopes=SCOPES)
+    gateway = protocol.new_client(
+        allowed_scopes=SCOPES,
+        grant_types=[GRANT_TYPE],
+        properties={
+            "token_exchange": {
+                "subjects": ["*"],
+                "audiences": ["mapper"],
+                "impersonation": impersonation,
+            },
+            "sender_id": "g.example.org",
+            "message_key_thumbprint": {"jkt": keys["g"]},
+        },
+    )
+    for subject, sender, key in (
+        (partner, "a.example.org", keys["a"]),
+        (named, "b.example.org", None),
+        (other, "g.example.org", keys["g"]),
+    ):
+        answer = exchange(protocol, gateway, protocol.new_token(subject))
+        token = answer.json["access_token"]
+        for claims in (claims_of(token), seen_by(protocol, protocol.demo.mapper, token)):
+            assert claims["sender_id"] == sender
+            assert claims.get("message_cnf") == (key and {"jkt": key})
 
 
 def test_actors_nest_up_to_a_depth(protocol: Protocol, subject):

@@ -11,7 +11,7 @@ from support.claims import claims_of
 from support.client_certificates import header_value, self_signed
 from support.dpop import ProofKey
 from support.forged_tokens import segment
-from support.issuers import Issuers
+from support.issuers import TRUST_DOMAIN, Issuers
 from support.protocol import ENDPOINTS, TOKEN_ENDPOINTS, Protocol, require_refusal, running_protocol
 from support.settings_file import ISSUER
 
@@ -97,6 +97,22 @@ def test_tokens_of_registered_issuers(protocol: Protocol, issuers, endpoint: str
         assert (seen["active"], seen["sub"]) == (True, subject)
     event = json.loads(protocol.audit_trail().splitlines()[-2])
     assert (event["event"], event["subject_client_id"]) == ("token.exchanged", "")
+
+
+def test_the_issuer_of_a_subject_is_named(protocol: Protocol, issuers, gateway):
+    """Another issuer may use the same name, for somebody else. RFC 9493, 4.1."""
+    presented = {
+        issuers.provider: issuers.provider_signer(USER),
+        TRUST_DOMAIN: issuers.spiffe_signer(SVID),
+    }
+    for (issuer, signer), subject in zip(presented.items(), (USER, SVID), strict=True):
+        first = exchange(protocol, gateway, signer.assertion()).json["access_token"]
+        again = exchange(protocol, gateway, first, subject_token_type=ACCESS_TOKEN)
+        new = again.json["access_token"]
+        seen = protocol.ask("introspect", protocol.demo.mapper, token=new).json
+        named = {"format": "iss_sub", "iss": issuer, "sub": subject}
+        for claims in (claims_of(first), claims_of(new), seen):
+            assert (claims["sub"], claims["sub_id"]) == (subject, named)
 
 
 def test_scope_act_and_may_act_of_another_issuer(protocol: Protocol, issuers, gateway):
