@@ -25,10 +25,13 @@ class RegistrationServices(ClientServices):
     @cached_property
     def revocations(self) -> RevocationService:
         """Revokes tokens."""
+        from authz_server.key_rings.nodes import find_lead_seconds
+        from authz_server.tokens.issue_times import IssueTimes
         from authz_server.tokens.revocations import RevocationService
 
         tolerance_seconds = self.settings.keys.clock_tolerance_seconds
-        return RevocationService(self.clock, LONGEST_LIFETIME_SECONDS, tolerance_seconds)
+        issue_times = IssueTimes(self.clock, tolerance_seconds, find_lead_seconds)
+        return RevocationService(self.clock, LONGEST_LIFETIME_SECONDS, issue_times)
 
     def client_limits(self) -> ClientLimits:
         """Return the values that a registration may have."""

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 #: The actor recorded for changes by a server's tick.
 SERVER = "server"
 LONGEST_REPORT_SECONDS = 30.0
+#: A change of the offset that cut-offs have to include soon.
+NEW_OFFSET_SECONDS = 1.0
 LONGEST_TICK_SECONDS = 60.0
 _HOST_CHARACTERS = 100
 
@@ -84,6 +86,7 @@ class KeyJobs:
         self._process_id = 0
         self._node = ""
         self._reported: tuple[dict[str, int], bool] = ({}, False)
+        self._reported_offset = 0.0
         self._report_due = 0.0
 
     @property
@@ -99,17 +102,20 @@ class KeyJobs:
     def report_node(self) -> None:
         """Report the epoch of each ring that this process holds, and the offset of its clock.
 
-        Reports when an epoch changes, when the clock becomes wrong or right, and every 30 seconds.
+        Reports when an epoch changes, when the clock becomes wrong or right or has moved by more
+        than a second, and every 30 seconds.
 
         Raises:
             StoreUnavailable: the database cannot answer.
         """
         node, epochs, now = self.node, self._key_rings.epochs(), self._monotonic()
-        news = (epochs, self._key_rings.is_clock_off)
-        if not epochs or (news == self._reported and now < self._report_due):
+        news, offset = (epochs, self._key_rings.is_clock_off), self._key_rings.clock_offset_seconds
+        is_news = news != self._reported or abs(offset - self._reported_offset) > NEW_OFFSET_SECONDS
+        if not epochs or not (is_news or now >= self._report_due):
             return
-        self._store.report_node(node, epochs, self._key_rings.clock_offset_seconds)
-        self._reported, self._report_due = news, now + self._report_seconds
+        self._store.report_node(node, epochs, offset)
+        self._reported, self._reported_offset = news, offset
+        self._report_due = now + self._report_seconds
 
     def tick(self) -> None:
         """Run a tick on every ring, as far as this process has the permissions.

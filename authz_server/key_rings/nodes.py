@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from authz_server.database.clock import read_database_time
@@ -12,6 +12,8 @@ from keys.store import NodeReport
 
 #: Reports older than this are deleted.
 REPORTS_KEPT = timedelta(days=1)
+#: A node without a report for this time issues no tokens any more.
+REPORTS_LIVE = timedelta(minutes=10)
 
 
 def load_reports(session: Session) -> tuple[NodeReport, ...]:
@@ -47,6 +49,23 @@ def write_reports(
         )
         for ring, epoch in epochs.items()
     )
+
+
+def find_lead_seconds(session: Session, tolerance_seconds: float) -> float:
+    """Return by how much the clocks of nodes that issue tokens are ahead of the database's.
+
+    That is the largest lead within the tolerance, because a node beyond it issues none. With
+    SQLite, all processes have the same clock.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return 0.0
+    lead: float | None = session.scalar(
+        select(func.max(-KeyNode.clock_offset_seconds)).where(
+            KeyNode.clock_offset_seconds >= -tolerance_seconds,
+            KeyNode.seen_at > func.clock_timestamp() - REPORTS_LIVE,
+        )
+    )
+    return max(0.0, lead or 0.0)
 
 
 def forget_node(session: Session, node: str) -> None:

@@ -80,9 +80,11 @@ def revoke_tokens(  # noqa: PLR0913 - the facts of one cut-off, by name
     """
     with services.transaction() as session:
         planned = _plan(services, session, kind, subject, before)
-        present = services.revocations.present(session)
-        # What has passed by the clock of this machine is meant to end now.
-        instant = present if before is None else min(before, present)
+        # What has passed by the clock of this machine alone is meant to end now.
+        if before is None or before >= services.corrected_clock():
+            instant = services.revocations.issue_times.find_latest(session)
+        else:
+            instant = before
         services.revocations.cut_off(
             session,
             kind=kind,

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.records import store_audit_record
 from authz_server.database.change_feed import ChangeFeed, ChangeSet, Revision, record_change
-from authz_server.database.clock import measure_clock_offset_seconds
 from authz_server.database.deletions import delete_due
 from authz_server.database.orm import Database, insert_into
 from authz_server.scopes.catalogue import ScopeCatalogue
+from authz_server.tokens.issue_times import IssueTimes
 from authz_server.tokens.models import (
     ReferenceToken,
     RevocationCutOff,
@@ -26,8 +26,6 @@ from authz_server.tokens.status_lists.entries import find_entry
 from authz_server.tokens.status_lists.revoking import set_invalid
 from authz_server.waiting import Lane, Step
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 #: The kinds of cut-offs that an operator may order.
 CutOffKind = Literal["client", "key", "scope", "all"]
 
@@ -45,17 +43,18 @@ class RevocationService:
     Args:
         clock: returns the present time.
         maximum_lifetime_seconds: the longest life of a token, during which a cut-off is kept.
-        clock_tolerance_seconds: how far a node that issues tokens may be off the database's clock.
+        issue_times: finds the instants of cut-offs; None: by the clock alone.
     """
 
     def __init__(
         self,
         clock: Callable[[], datetime],
         maximum_lifetime_seconds: int,
-        clock_tolerance_seconds: float = 0,
+        issue_times: IssueTimes | None = None,
     ) -> None:
         self._clock = clock
-        self._clock_tolerance_seconds = clock_tolerance_seconds
+        #: Finds the instants of cut-offs.
+        self.issue_times = issue_times or IssueTimes(clock, 0, lambda _session, _tolerance: 0)
         self._maximum_lifetime = timedelta(seconds=maximum_lifetime_seconds)
 
     def revoke_token(
@@ -154,7 +153,7 @@ class RevocationService:
             session,
             kind="client",
             subject=client_id,
-            instant_microseconds=self._instant(session, before),
+            instant_microseconds=self.issue_times.find_instant(session, before),
             actor=actor,
             reason=reason,
         )
@@ -179,7 +178,7 @@ class RevocationService:
             reason: the reason for the audit record.
             scope: the canonical name that they belong to; empty: to several, or to none.
         """
-        instant = self._instant(session)
+        instant = self.issue_times.find_instant(session)
         for spelling in spellings:
             self.cut_off(
                 session,
@@ -213,7 +212,7 @@ class RevocationService:
             session,
             kind="audience",
             subject=audience_subject(identifier),
-            instant_microseconds=self._instant(session, before),
+            instant_microseconds=self.issue_times.find_instant(session, before),
             actor=actor,
             reason=reason,
         )
@@ -229,15 +228,6 @@ class RevocationService:
         )
         return session.scalars(held.distinct()).all()
 
-    def present(self, session: Session) -> datetime:
-        """Return the present time by the database's clock, or by this machine's if a little later.
-
-        A token may carry either. A node whose clock is off by more issues no tokens.
-        """
-        offset = measure_clock_offset_seconds(session)
-        is_close = abs(offset) <= self._clock_tolerance_seconds
-        return self._clock() + timedelta(seconds=max(0.0, offset) if is_close else offset)
-
     def has_cut_off_client(self, session: Session, client_id: str) -> bool:
         """Return whether a cut-off of that client is still stored."""
         return self._has_cut_off(session, "client", client_id)
@@ -247,11 +237,6 @@ class RevocationService:
             RevocationCutOff.kind == kind, RevocationCutOff.subject == subject
         )
         return session.scalar(cut_off.limit(1)) is not None
-
-    def _instant(self, session: Session, before: datetime | None = None) -> int:
-        """Return the present time, or the last microsecond before a time."""
-        at = self.present(session) if before is None else before - _MICROSECOND
-        return (at - _EPOCH) // _MICROSECOND
 
     def purge(self, session: Session, now: datetime, batch_rows: int) -> int:
         """Delete up to ``batch_rows`` expired rows of one kind; return the number of rows.

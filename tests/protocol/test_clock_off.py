@@ -239,6 +239,24 @@ def test_a_node_ahead_answers_active_while_the_token_is_in_force(
         assert is_active(ahead, demo, token)
 
 
+def test_a_cut_off_elsewhere_reaches_the_tokens_of_a_node_that_is_ahead(
+    settings_file, demo, parties
+):
+    """It issues tokens within the tolerance, with the time of its own clock."""
+    ahead = timedelta(seconds=1.5)
+    with node(settings_file, lambda: datetime.now(UTC) + ahead) as other:
+        services = other.application.extensions[EXTENSION]
+        services.key_store.clock_offset_seconds = lambda: -ahead.total_seconds()
+        services.key_rings.load()
+        services.key_jobs.report_node()
+        token = token_of(other, demo)
+        assert is_active(other, demo, token)
+        with parties.change() as (operator, session):
+            operator.revocations.cut_off_client(session, demo.post.id, actor=ACTOR, reason="test")
+        assert not is_active(other, demo, token)
+        assert is_active(other, demo, token_of(other, demo))
+
+
 def test_a_node_behind_refuses_an_initial_access_token_that_has_expired(
     tmp_path, postgresql_url, demo, parties, database_clock
 ):

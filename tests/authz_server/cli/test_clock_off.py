@@ -140,3 +140,63 @@ def test_a_span_begins_at_the_databases_present(registered, ahead):
     assert is_present(datetime.fromisoformat(client["expires_at"]), ahead + 30 * 24 * hour)
     ends = [each["ends_at"] for each in registered.json("client", "secret", "list", "later")]
     assert is_present(datetime.fromisoformat(max(filter(None, ends))), ahead + hour)
+
+
+def report_node(cli, offset_seconds: float, age: str = "0 s") -> None:
+    """Store the report of a node whose clock is so many seconds behind the database's."""
+    engine = create_engine(cli.database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO key_node VALUES ('node', 'es256', 1,"
+                " clock_timestamp() - CAST(:age AS interval), :offset)"
+            ),
+            {"offset": offset_seconds, "age": age},
+        )
+    engine.dispose()
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_off_reaches_the_tokens_of_a_node_that_is_ahead(registered, cut):
+    """They carry times of the future, and stayed active for all of their life."""
+    report_node(registered, -4.0)
+    command, subject = CUTS[cut]
+    before = datetime.now(UTC)
+    registered.must(*command)
+    found = cut_offs(registered)
+    at = found[subject] if subject else next(iter(found.values()))
+    ahead, took = timedelta(seconds=4), datetime.now(UTC) - before
+    assert timedelta(seconds=-0.5) < at - before - ahead < took + timedelta(seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("offset", "age"),
+    [(4.0, "0 s"), (-6.0, "0 s"), (-4.0, "20 min")],
+    ids=["behind", "off", "gone"],
+)
+def test_no_other_node_makes_new_tokens_inactive(registered, offset, age):
+    """One that is behind, that issues none because its clock is off, or that has ended."""
+    report_node(registered, offset, age)
+    registered.must("revoke", "--client", "ministry", "--yes")
+    after = datetime.now(UTC)
+    assert cut_offs(registered)["client:ministry"] < after + timedelta(seconds=0.5)
+
+
+def test_a_client_that_is_created_again_has_no_token_of_the_former_one(registered):
+    """A node that is ahead may have issued one before it had read the deletion."""
+    report_node(registered, -4.0)
+    registered.must("client", "delete", "ministry", "--yes")
+    registered.must("client", "create", "ministry", *MINISTRY)
+    (latest,) = rows(
+        registered,
+        "SELECT max(instant_microseconds) FROM revocation_cut_off WHERE subject = 'ministry'",
+    )
+    (created,) = rows(registered, "SELECT created_at FROM client WHERE id = 'ministry'")
+    assert instant(latest[0]) > created[0] + timedelta(seconds=3.5)
+
+
+def test_a_time_that_has_passed_is_compared_with_the_times_in_the_tokens(registered):
+    report_node(registered, -4.0)
+    minute_ago = datetime.now(UTC) - timedelta(minutes=1)
+    registered.must("revoke", "--client", "ministry", "--before", minute_ago.isoformat(), "--yes")
+    assert cut_offs(registered)["client:ministry"] == minute_ago

@@ -276,3 +276,11 @@ def test_rings_are_moved_on_more_often_where_their_durations_are_short(
         clock_tolerance_seconds=1,
     )
     assert tick_interval_seconds(settings) == expected
+
+
+def test_a_clock_that_moves_by_more_than_a_second_is_reported_at_once(process):
+    """Cut-offs include the lead of a node."""
+    for offset in (0.0, -1.5, 1.5):
+        set_offset(process, offset)
+        process.duties.report_node()
+        assert {each.clock_offset_seconds for each in process.store.load_nodes()} == {offset}
