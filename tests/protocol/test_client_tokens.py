@@ -161,5 +161,5 @@ def test_a_cut_off_counts_from_the_later_clock(stage: ApplicationFixture, monkey
     for offset, later in ((3.0, 3.0), (-3.0, 0.0)):
         monkeypatch.setattr(measured, lambda _session, found=offset: found)
         with stage.services.database.reading() as session:
-            present = stage.services.revocations.present(session)
+            present = stage.services.revocations.issue_times.find_latest(session)
         assert present - stage.clock() == timedelta(seconds=later)
