@@ -11,7 +11,6 @@ from authz_server.operations.resource_servers import (
     create_resource_server,
     update_resource_server,
 )
-from authz_server.operations.scope_changes import update_scope
 from authz_server.operations.scopes import add_scope, assign_scopes
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from support.administrators import BY_ORGANISATION, BY_SERVER, MARK
@@ -29,6 +28,11 @@ def _actions(ours, limits, subject: str) -> list[str]:
     assert found.status == 200, found.body
     assert MARK not in json.dumps(found.body)
     return [each["action"] for each in found.body["items"]]
+
+
+def _describe_scope(services, name: str) -> None:
+    with services.transaction() as session:
+        services.scopes.update_scope(session, name, actor=ACTOR, description="own")
 
 
 def _stop_and_lift(services, kind: str, subject: str) -> None:
@@ -91,7 +95,7 @@ def test_a_scope_of_another_resource_server_before(ours, limits):
     assert _actions(ours, limits, name) == _actions(ours, limits, f"scope:{name}") == []
     if limits == BY_SERVER:
         assert _actions(ours, limits, holder) == ["client.updated"]
-    update_scope(services, name, actor=ACTOR, description="own")
+    _describe_scope(services, name)
     assert _actions(ours, limits, name) == ["scope.updated"]
 
 
@@ -114,6 +118,6 @@ def test_a_resource_server_of_another_organisation_before(ours):
     for subject in (server, name, f"resource-server:{server}"):
         assert _actions(ours, BY_ORGANISATION, subject) == []
     update_resource_server(services, server, actor=ACTOR, name="Newer")
-    update_scope(services, name, actor=ACTOR, description="own")
+    _describe_scope(services, name)
     assert _actions(ours, BY_ORGANISATION, server) == ["resource_server.updated"]
     assert _actions(ours, BY_ORGANISATION, name) == ["scope.updated"]
