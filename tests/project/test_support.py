@@ -6,6 +6,8 @@ import threading
 import tomllib
 from datetime import timedelta
 from functools import partial
+from itertools import product
+from types import SimpleNamespace
 
 import httpx
 import psycopg
@@ -15,6 +17,7 @@ from support.ports import reserve_port
 from support.postgresql import PostgresServer
 from support.postgresql_access import database_name
 from support.raw_http import MalformedAnswerError, RawConnection, exchange
+from support.run import send_less
 from support.secrets_watch import SecretsWatch
 from support.settings_file import write_settings
 from support.tcp_proxy import TcpProxy
@@ -65,6 +68,29 @@ def test_rows_prepared_under_one_name_belong_to_what_made_them(fill_database, sq
             assert fill_database(sqlite_url, "one name", fill) == "first"
         for fill in (second, partial(call, second)):
             assert fill_database(sqlite_url, "one name", fill) == "second"
+
+
+@pytest.mark.parametrize("shown", [{}, {"verbose": 1}, {"durations": 0}, {"xmlpath": "file"}])
+def test_a_worker_reports_everything_but_passed_phases_that_nothing_shows(shown):
+    """A failed setup or teardown always reaches the process that counts it."""
+    events = [("logstart", {}), ("logfinish", {}), ("runtest_protocol_complete", {})]
+    phases, outcomes = ("setup", "call", "teardown"), ("passed", "failed", "skipped")
+    reports = [{"when": when, "outcome": end} for when, end in product(phases, outcomes)]
+    events += [("testreport", {"data": report}) for report in reports]
+    options, sent = {"verbose": 0, "durations": None, "xmlpath": None} | shown, []
+    worker = SimpleNamespace(sendevent=lambda name, **values: sent.append((name, values)))
+    manager = SimpleNamespace(get_plugins=lambda: [object(), worker])
+    config = SimpleNamespace(
+        option=SimpleNamespace(**options),
+        getoption=lambda name, _: options[name],
+        pluginmanager=manager,
+    )
+    send_less(config)
+    for name, values in events:
+        worker.sendevent(name, **values)
+    withheld = [each for each in events if each not in sent]
+    names = [values["data"]["when"] if values else name for name, values in withheld]
+    assert names == ([] if shown else ["logstart", "logfinish", "setup", "teardown"])
 
 
 def test_own_server_survives_a_crash_and_a_pause():

@@ -19,7 +19,8 @@ _held: dict[int, int] = {}
 
 def reserve_port() -> int:
     """Return a free TCP port of 127.0.0.1, held by this process until it is released."""
-    for port in random.SystemRandom().sample(range(_LOWEST, _HIGHEST), _HIGHEST - _LOWEST):
+    first = random.SystemRandom().randrange(_LOWEST, _HIGHEST)
+    for port in (*range(first, _HIGHEST), *range(_LOWEST, first)):
         if port not in _held and _hold(port):
             return port
     raise RuntimeError(f"no free loopback port between {_LOWEST} and {_HIGHEST}")

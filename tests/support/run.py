@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,29 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RUN_DIRECTORY] = Path(tempfile.mkdtemp(prefix="authz-server-tests-"))
     else:
         config.stash[RUN_DIRECTORY] = Path(worker_input[_WORKER_INPUT])
+        send_less(config)
     share_secrets(config.stash[RUN_DIRECTORY] / "secrets.json")
+
+
+def send_less(config: pytest.Config) -> None:
+    """Have a worker process report a test that passes by two messages instead of six.
+
+    The others say when it begins and ends, and that its setup and teardown passed, which is shown
+    on demand alone. They take 0.4 ms of processor time.
+    """
+    options, file = config.option, config.getoption("xmlpath", None)
+    if options.verbose > 0 or options.durations is not None or file:
+        return
+    (worker,) = (each for each in config.pluginmanager.get_plugins() if hasattr(each, "sendevent"))
+    send = worker.sendevent
+
+    def sendevent(name: str, **values: Any) -> None:
+        report = values.get("data", {})
+        is_passed_phase = report.get("outcome") == "passed" and report["when"] != "call"
+        if name not in {"logstart", "logfinish"} and not is_passed_phase:
+            send(name, **values)
+
+    worker.sendevent = sendevent
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -70,11 +93,13 @@ def pytest_sessionfinish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Leave out what a passing test printed and logged, unless it is to be shown.
+    """Leave out what a passing test printed and logged, unless it is to be shown, and its marks.
 
     All of it would be sent to the process that began the run.
     """
     report = yield
+    if report.passed:
+        report.keywords.clear()
     if report.passed and not {"P", "A"} & set(item.config.option.reportchars):
         report.sections.clear()
     return report
