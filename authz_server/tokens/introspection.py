@@ -26,6 +26,9 @@ INTROSPECT_ANY = "introspect:any"
 
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
+#: The claims of those who act, and of a subject of another issuer.
+_PARTIES = ("act", "may_act", "sub_id")
+
 
 class IntrospectionService:
     """Describes active tokens to their callers.
@@ -219,12 +222,9 @@ class IntrospectionService:
             answer["sender_id"] = claims.sender_id
         if claims.message_cnf is not None:
             answer["message_cnf"] = claims.message_cnf
-        if claims.act is not None:
-            answer["act"] = claims.act
-        if claims.may_act is not None:
-            answer["may_act"] = claims.may_act
-        if claims.sub_id is not None:
-            answer["sub_id"] = claims.sub_id
+        for name in _PARTIES:
+            if (party := getattr(claims, name)) is not None:
+                answer[name] = party
         if claims.authorization_details:
             self._add_details(answer, caller, claims)
         if self._maximum_ages or self._find_client is not None:

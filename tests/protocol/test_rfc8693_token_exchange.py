@@ -123,7 +123,7 @@ def test_impersonation_is_a_right_of_its_own(protocol: Protocol, subject):
 
 @pytest.mark.parametrize("impersonation", [True, False])
 def test_a_token_for_the_messages_of_one_partner_becomes_none_for_those_of_another(
-    protocol: Protocol, impersonation: bool
+    protocol: Protocol, *, impersonation: bool
 ):
     """A client's own message key is written into tokens of subjects that have none."""
     keys = {name: secrets.token_urlsafe(32) for name in ("a", "g")}
