@@ -37,6 +37,10 @@ _LENGTH_DIGITS = 9
 _NOT_PLAIN = (b"transfer-encoding", b"upgrade", b"expect", b"close", b"http/1.0")
 #: Fields by which the parser frames or answers a message in its own way.
 _UNREPEATABLE = frozenset({"expect", "transfer-encoding", "upgrade"})
+#: A field whose value is new in each request: a JWT (RFC 9449, 4.1; RFC 7515, 3.1).
+_PROOF_NAME = "dpop"
+_PROOF = re.compile(rb"\r\ndpop:[ \t]*([-.\w]+)", re.IGNORECASE)
+_PROOF_CHARACTERS = b"-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
 
 class Message:
@@ -55,6 +59,8 @@ class Message:
         "maximum_bytes",
         "old",
         "request",
+        "rest",
+        "rest_at",
         "size",
         "target",
         "waits",
@@ -78,9 +84,10 @@ class Message:
         self.old = False
         # Whether its sender expects 100 (Continue) before the body.
         self.waits = False
-        # The encoded header, and the size of the message, if it can be repeated.
-        self.head = b""
-        self.size = 0
+        # The encoded header, and the size of the message, if it can be repeated. A header with a
+        # proof is in two parts, around the proof.
+        self.head = self.rest = b""
+        self.rest_at = self.size = 0
 
     @property
     def path(self) -> str:
@@ -139,7 +146,12 @@ class Message:
             return
         # The answer to HEAD has no body, which a refusal under overload has.
         if request.method != "HEAD" and _UNREPEATABLE.isdisjoint(request.headers):
-            self.head, self.size = data[:end], len(data)
+            proof = _PROOF.search(data, 0, end) if _PROOF_NAME in request.headers else None
+            # Of several proofs, the fields hold a list.
+            whole = proof is not None and proof[1].decode() == request.headers[_PROOF_NAME]
+            begin, self.rest_at = proof.span(1) if proof and whole else (end, end)
+            self.head, self.rest = data[:begin], data[self.rest_at : end]
+            self.size = len(data)
             self.body = []
 
     @property
@@ -154,18 +166,32 @@ class Message:
             self.request.body = b""
 
     def is_repeated_by(self, data: bytes) -> bool:
-        """Return whether ``data`` is one message: the same header, and a body of the same size."""
-        return len(data) == self.size and data.startswith(self.head)
+        """Return whether ``data`` is one message: the same header, and a body of the same size.
+
+        The proof in the header may be another one of the same size.
+        """
+        if len(data) != self.size or not data.startswith(self.head):
+            return False
+        return not self.rest or (
+            data.startswith(self.rest, self.rest_at)
+            and not self._proof_in(data).translate(None, _PROOF_CHARACTERS)
+        )
+
+    def _proof_in(self, data: bytes) -> bytes:
+        return data[len(self.head) : self.rest_at]
 
     def repeat(self, data: bytes) -> Request:
         """Return the request of ``data``, which repeats this message with another body."""
         last = cast("Request", self.request)
+        headers = last.headers
+        if self.rest:
+            headers = {**headers, _PROOF_NAME: self._proof_in(data).decode()}
         self.request = Request(
             last.method,
             last.path,
             last.query,
-            last.headers,
-            data[len(self.head) :],
+            headers,
+            data[self.rest_at + len(self.rest) :],
             last.peer,
             last.peer_certificate,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -27,6 +28,24 @@ FURTHER = (
         PLAIN.replace(b"Host", field + b"\r\nHost")
         for field in (b"Expect: 100-continue", b"Connection: close", b"Upgrade: h2c", b"X: y")
     ),
+)
+PROVEN = PLAIN.replace(b"Host", b"DPoP: a.b-c_D9\r\nHost")
+#: Requests with a proof, most of them as long as the first one.
+PROVING = (
+    *(PROVEN, PROVEN, PLAIN, PROVEN + PROVEN, PROVEN[:-1]),
+    *(
+        PROVEN.replace(b"a.b-c_D9", value)
+        for value in (
+            *(b"zz.y.x.w", b"zz.y.x.w", b"........", b"aaaaaaaa", b"a.b-c_D", b"a.b-c_D99", b""),
+            *(b"a.b, c.d", b"a b\tc d ", b"a.b-c_D ", b" .b-c_D9", b"a.b\r\nX:1", b"a.b\nX:1d"),
+            *(b"a.b\r\n\r\nd", b"a.b\r\n cd", b"a.b-c\xc3\xbcd", b"a.b-c\x00_d", b"a.b-c\x7f_d"),
+            b"a.b-c+/=",
+        )
+    ),
+    *(PROVEN.replace(b"DPoP", name) for name in (b"dpop", b"DPOP", b"XPoP")),
+    *(PROVEN.replace(b"Host", b"%b: c.d-e_F0\r\nHost" % name) for name in (b"DPoP", b"X-DPoP")),
+    PROVEN.replace(b"YTpi", b"YTpj"),
+    PROVEN.replace(b"scope=a", b"scope=b"),
 )
 
 
@@ -108,11 +127,11 @@ class Site:
         self.written.append("resume")
 
 
-def make_stream(generator: random.Random) -> list[bytes]:
+def make_stream(generator: random.Random, further: Sequence[bytes]) -> list[bytes]:
     """Return up to eight pieces of input, most of them whole messages."""
-    stream = [PLAIN]
+    stream = [further[0]]
     for _ in range(generator.randint(2, 8)):
-        piece = generator.choice(FURTHER)
+        piece = generator.choice(further)
         if generator.random() < 0.15:
             framing, body = generator.choice([*SOUND.values(), *AMBIGUOUS.values()])(FORM)
             piece = HEAD + framing + b"\r\n" + body
@@ -135,25 +154,41 @@ async def read(stream: list[bytes], seed: int) -> SimpleNamespace:
     return SimpleNamespace(found=site.found, written=site.written)
 
 
-def test_a_repeated_header_is_read_as_the_parser_reads_it(monkeypatch):
-    """Cases I100 and I106."""
-    repeated = 0
+def count_repeated(monkeypatch) -> list[bytes]:
+    """Return the messages that are read without the parser, as they come."""
+    repeated = []
 
-    def count(message, data, repeat=Message.repeat):
-        nonlocal repeated
-        repeated += 1
+    def note(message, data, repeat=Message.repeat):
+        repeated.append(data)
         return repeat(message, data)
 
+    monkeypatch.setattr(Message, "repeat", note)
+    return repeated
+
+
+@pytest.mark.parametrize("further", [FURTHER, PROVING], ids=["plain", "with proofs"])
+def test_a_repeated_header_is_read_as_the_parser_reads_it(monkeypatch, further):
+    """Cases I100 and I106."""
     generator = random.Random("repeated headers")
-    streams = [make_stream(generator) for _ in range(STREAMS)]
-    monkeypatch.setattr(Message, "repeat", count)
+    streams = [make_stream(generator, further) for _ in range(STREAMS)]
+    repeated = count_repeated(monkeypatch)
     with asyncio.Runner() as runner:
         by_memory = [runner.run(read(stream, seed)) for seed, stream in enumerate(streams)]
         monkeypatch.setattr(Message, "remember", lambda *_: None)
         for seed, (stream, memory) in enumerate(zip(streams, by_memory, strict=True)):
             parsed = runner.run(read(stream, seed))
             assert (memory.found, memory.written) == (parsed.found, parsed.written), stream
-    assert repeated > STREAMS // 2
+    assert len(repeated) > STREAMS // 2
+
+
+def test_a_header_with_another_proof_is_read_without_the_parser(monkeypatch):
+    """Case I106: the proof is new in each request of a client (RFC 9449, 4.1)."""
+    other = PROVEN.replace(b"a.b-c_D9", b"zz.y.x.w")
+    repeated = count_repeated(monkeypatch)
+    found = asyncio.run(read([PROVEN, other, PROVEN], 1)).found
+    assert [each[3]["dpop"] for each in found] == ["a.b-c_D9", "zz.y.x.w", "a.b-c_D9"]
+    assert [each[4] for each in found] == [FORM] * 3
+    assert repeated == [other, PROVEN]
 
 
 @pytest.mark.parametrize(
