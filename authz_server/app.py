@@ -279,7 +279,7 @@ def create_health_application(
         metrics.known_backends if metrics else KnownBackends,
     )
     pepper = PepperReadiness(database, services.secrets.fingerprint, services.clock)
-    older = RestoreReadiness(database, settings.audit.destination, seen=seen)
+    older = RestoreReadiness(database, settings.audit, seen=seen)
     own = {"database": services.feed.poll, "restored_database": older.require, "keys": keys.require}
     if database.connector is not None:
         # Imported for PostgreSQL alone, because its driver is slow to import.

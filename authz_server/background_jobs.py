@@ -15,8 +15,10 @@ from sqlalchemy import or_, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.audit.checkpoints import AuditCheckpoints
+from authz_server.audit.latest_change import LatestChangeFile
 from authz_server.audit.notifier import AuditUnavailable
 from authz_server.audit.pending_changes import ChangeDuties
+from authz_server.audit.restored_database import RestoredDatabaseError, keep_latest_change
 from authz_server.clients.authentication.authenticator import ClientAuthenticator
 from authz_server.clients.models import ClientSecret
 from authz_server.clients.secret_duties import SecretDuties
@@ -41,6 +43,7 @@ _READERS_INTERVAL_SECONDS = 30.0
 _REFUSALS_INTERVAL_SECONDS = 10.0
 _SECRETS_INTERVAL_SECONDS = 600.0
 _CHANGES_INTERVAL_SECONDS = 60.0
+_LATEST_CHANGE_INTERVAL_SECONDS = 5.0
 _SEALING_INTERVAL_SECONDS = 10.0
 _CHECKPOINT_INTERVAL_SECONDS = 60.0
 #: How long stopping waits for a blocked thread, for example by a key backend.
@@ -90,6 +93,7 @@ class Maintenance:
         event_pusher: pushes security events; None: none are pushed.
         checkpoints: seals and signs audit records; None: neither is done.
         scope_uses: knows the use of scopes; None: it is not stored.
+        latest_change: keeps the latest stored change; None: it is not kept.
 
     Attributes:
         purge: deletes expired rows.
@@ -114,6 +118,7 @@ class Maintenance:
         event_pusher: EventPusher | None = None,
         checkpoints: AuditCheckpoints | None = None,
         scope_uses: ScopeUses | None = None,
+        latest_change: LatestChangeFile | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -131,6 +136,7 @@ class Maintenance:
         self._event_pusher = event_pusher
         self._checkpoints = checkpoints
         self._scope_uses = scope_uses
+        self._latest_change = latest_change
         self._process_id = 0
         self._failures = RepeatedFailures()
         self._stopped = threading.Event()
@@ -176,6 +182,7 @@ class Maintenance:
         self._attempt(self.store_scope_uses)
         self._attempt(self._record_counted_refusals)
         self._attempt(self._key_jobs.end)
+        self._attempt(self._keep_latest_change)
         if self._checkpoints is not None:
             self._close_audit_chain(self._checkpoints)
 
@@ -227,6 +234,11 @@ class Maintenance:
         if self._scope_uses is not None:
             self._scope_uses.store(self._database.transaction, datetime.now(UTC))
 
+    def _keep_latest_change(self) -> None:
+        """Keep what other nodes changed, too: each has a file of its own."""
+        if self._latest_change is not None:
+            keep_latest_change(self._database, self._latest_change)
+
     def _stop_threads(self) -> None:
         self._stopped.set()
         for thread in self._threads:
@@ -241,6 +253,7 @@ class Maintenance:
             *self._change_jobs(),
             *self._audit_jobs("seal_audit_records", _SEALING_INTERVAL_SECONDS),
             Job(self._key_rings.load, self._key_refresh_seconds),
+            Job(self._keep_latest_change, _LATEST_CHANGE_INTERVAL_SECONDS, spread=0.5),
             Job(self.flush_last_used, _LAST_USED_INTERVAL_SECONDS),
             Job(self.store_scope_uses, _LAST_USED_INTERVAL_SECONDS),
             Job(self._key_jobs.write_readers, _READERS_INTERVAL_SECONDS),
@@ -314,7 +327,7 @@ class Maintenance:
         job = act.__name__.lstrip("_")
         try:
             act()
-        except (SQLAlchemyError, KeysError) as error:
+        except (SQLAlchemyError, KeysError, RestoredDatabaseError) as error:
             self._failures.note(job, find_sentence(error) or describe_failure(error))
         except Exception:
             logger.exception("%s failed", job)

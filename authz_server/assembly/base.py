@@ -6,25 +6,31 @@ it uses: ``client list`` opens no key backend, no Vault login, no plugin and no 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.event import STORED, Event
 from authz_server.audit.notifier import Notifier, Notify, Receiver
+from authz_server.database.errors import describe_failure
 from authz_server.database.orm import Database
 from authz_server.database.statistics import MANY, gather_statistics
 from authz_server.settings import Settings
 
 if TYPE_CHECKING:
+    from authz_server.audit.latest_change import LatestChangeFile
     from authz_server.audit.sink import AuditSink
     from authz_server.key_rings.alarms import KeyAlarms
     from authz_server.plugin_manager import PluginManager
     from keys.backends.vault.settings import VaultAccess
+
+logger = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -65,11 +71,29 @@ class BaseServices:
         self.database = database
         self.clock = clock
         self._vaults = vaults
+        database.on_commit = self._keep_latest_change
 
     @cached_property
     def sink(self) -> AuditSink | None:
         """Writes the audit log; None: events go to the plugins only."""
         return None
+
+    @cached_property
+    def latest_change(self) -> LatestChangeFile | None:
+        """Keeps the latest stored change outside of the database; None: it is not kept."""
+        from authz_server.audit.latest_change import open_latest_change
+
+        return open_latest_change(self.settings.audit)
+
+    def _keep_latest_change(self, session: Session) -> None:
+        """Keep the latest of the changes that a committed transaction has stored."""
+        if STORED not in session.info or self.latest_change is None:
+            return
+        try:
+            self.latest_change.keep(session, session.info[STORED])
+        except SQLAlchemyError as error:
+            # The change is stored; a server tries again soon.
+            logger.info("the latest change is not kept yet: %s", describe_failure(error))
 
     @cached_property
     def plugins(self) -> PluginManager:

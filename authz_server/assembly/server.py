@@ -328,6 +328,7 @@ class ServerServices(Services):
             event_pusher=self.event_pusher,
             checkpoints=self.audit_checkpoints,
             scope_uses=self.scope_uses,
+            latest_change=self.latest_change,
         )
 
     @cached_property

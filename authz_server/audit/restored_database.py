@@ -1,8 +1,8 @@
-"""Detect a database that was restored from an older copy, by later changes in the audit file.
+"""Detect a database that was restored from an older copy, by later changes outside of it.
 
 Revocations made after the copy are missing in it, so that revoked tokens are valid again. Every
-change in the file since the last ``revoke --before`` of all tokens must be in the table of audit
-records.
+change in the audit file since the last ``revoke --before`` of all tokens must be in the table of
+audit records, and so must the change in the file with the latest one.
 """
 
 import json
@@ -21,13 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from authz_server.audit.change_events import CHANGE_EVENTS
+from authz_server.audit.latest_change import LatestChangeFile, open_latest_change
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.seen_changes import SeenChange, SeenChanges, find_cut_off
 from authz_server.audit.stored_rows import load, read_first, read_records
 from authz_server.database.clock import read_database_time
 from authz_server.database.orm import Database
 from authz_server.errors import OperatorError
-from authz_server.settings import STREAMS
+from authz_server.settings import STREAMS, AuditSettings
 
 #: How far back the file is read. A busy server writes a megabyte of tokens in a few seconds.
 _TAIL_BYTES = 64 * 1_048_576
@@ -86,7 +87,7 @@ class RecordedChange:
 
 
 class RestoredDatabaseError(OperatorError):
-    """The database lacks changes of the audit file; the message names one and the remedy."""
+    """The database lacks changes that it had; the message names one and the remedy."""
 
 
 def find_missing_change(session: Session, audit_file: str) -> RecordedChange | None:
@@ -118,20 +119,44 @@ def find_missing_change(session: Session, audit_file: str) -> RecordedChange | N
     return next((each for each in missing if not _is_revoked(session, each)), None)
 
 
-def require_not_restored(session: Session, audit_destination: str) -> None:
-    """Raise if the database lacks a change of the audit file.
+def require_not_restored(
+    session: Session, audit: AuditSettings, latest_change: LatestChangeFile | None = None
+) -> None:
+    """Raise if the database lacks a change of the audit file, or the latest one that was kept.
 
     Args:
         session: for reading.
-        audit_destination: a path, ``stdout`` or ``stderr``; a stream is not checked.
+        audit: names the destination of records, of which a stream is not checked, and the file
+            with the latest change.
+        latest_change: this file, if it is open already.
 
     Raises:
         RestoredDatabaseError: a change is missing.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
-    if audit_destination in STREAMS:
-        return
-    missing = find_missing_change(session, audit_destination)
+    if audit.destination not in STREAMS:
+        _require_recorded(session, audit.destination)
+    latest_change = latest_change or open_latest_change(audit)
+    lost = latest_change.find_lost(session) if latest_change is not None else None
+    if lost is not None:
+        raise _lost_error(lost)
+
+
+def keep_latest_change(database: Database, latest_change: LatestChangeFile) -> None:
+    """Write the latest change to its file, unless the database lacks the one that is in it.
+
+    Raises:
+        RestoredDatabaseError: the database lacks it.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    with database.reading() as session:
+        lost = latest_change.keep(session)
+    if lost is not None:
+        raise _lost_error(lost)
+
+
+def _require_recorded(session: Session, audit_file: str) -> None:
+    missing = find_missing_change(session, audit_file)
     if missing is not None:
         raise RestoredDatabaseError(
             f"The database is older than the audit file: {missing.action} of {missing.subject} at "
@@ -142,13 +167,12 @@ def require_not_restored(session: Session, audit_destination: str) -> None:
 class RestoreReadiness:
     """Checks for a restored database at intervals, for readiness.
 
-    A probe reads the file if the last reading is GOOD_SECONDS old, or BAD_SECONDS while a change is
-    missing, and looks for the latest change, which an earlier probe saw, every BAD_SECONDS. Without
-    probes nothing is remembered.
+    A probe reads the files if the last reading is GOOD_SECONDS old, or BAD_SECONDS while a change
+    is missing, and looks for the latest change, which an earlier probe saw, every BAD_SECONDS.
 
     Args:
         database: the database to check.
-        audit_destination: as for :func:`require_not_restored`.
+        audit: as for :func:`require_not_restored`.
         monotonic: returns monotonic seconds.
         seen: the changes that this process has seen; None: none yet.
     """
@@ -159,13 +183,14 @@ class RestoreReadiness:
     def __init__(
         self,
         database: Database,
-        audit_destination: str,
+        audit: AuditSettings,
         monotonic: Callable[[], float] = time.monotonic,
         *,
         seen: SeenChanges | None = None,
     ) -> None:
         self._database = database
-        self._audit_destination = audit_destination
+        self._audit = audit
+        self._latest_change = open_latest_change(audit)
         self._monotonic = monotonic
         self._seen = seen or SeenChanges()
         self._until = self._file_until = 0.0
@@ -207,7 +232,7 @@ class RestoreReadiness:
     def _check_file(self, session: Session) -> None:
         self._file_fault = None
         try:
-            require_not_restored(session, self._audit_destination)
+            require_not_restored(session, self._audit, self._latest_change)
         except RestoredDatabaseError as fault:
             self._file_fault = fault
         seconds = self.GOOD_SECONDS if self._file_fault is None else self.BAD_SECONDS

@@ -31,9 +31,6 @@ class SeenChanges:
     def find_lost(self, session: Session) -> SeenChange | None:
         """Return the latest seen change if the database lacks it, else None.
 
-        None as well, if all tokens were revoked since then, or if all earlier rows are gone, too:
-        these were purged.
-
         Args:
             session: for reading.
 
@@ -41,14 +38,41 @@ class SeenChanges:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
         seen = self._latest
-        if seen is not None and _is_lost(session, seen):
+        if seen is not None and is_lost(session, seen):
             return seen
-        statement = select(
-            AuditRecord.id, AuditRecord.at, AuditRecord.action, AuditRecord.subject
-        ).order_by(AuditRecord.id.desc())
-        row = read_first(session, statement)
-        self._latest = seen if row is None else SeenChange(*row)
+        self._latest = read_latest(session) or seen
         return None
+
+
+def read_latest(session: Session) -> SeenChange | None:
+    """Return the latest stored change; None: there is none."""
+    statement = select(AuditRecord.id, AuditRecord.at, AuditRecord.action, AuditRecord.subject)
+    row = read_first(session, statement.order_by(AuditRecord.id.desc()))
+    return None if row is None else SeenChange(*row)
+
+
+def is_lost(session: Session, seen: SeenChange) -> bool:
+    """Return whether the database lacks a change that it had.
+
+    It does not, if all tokens were revoked since then, or if all earlier rows are gone, too: these
+    were purged, or deleted by an operator.
+
+    Args:
+        session: for reading.
+        seen: the change.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
+    """
+    if _is_stored(session, seen):
+        return False
+    limits = select(func.min(AuditRecord.id), func.max(AuditRecord.id))
+    earliest, highest = session.execute(limits).one()
+    # SQLite counts from 1 again after all rows were deleted.
+    if not earliest or earliest > seen.id or earliest == highest:
+        return False
+    cut_off = find_cut_off(session)
+    return cut_off is None or cut_off < seen.at
 
 
 def find_cut_off(session: Session) -> datetime | None:
@@ -58,16 +82,6 @@ def find_cut_off(session: Session) -> datetime | None:
     )
     row = read_first(session, statement.order_by(AuditRecord.at.desc()))
     return None if row is None else row.at
-
-
-def _is_lost(session: Session, seen: SeenChange) -> bool:
-    if _is_stored(session, seen):
-        return False
-    earliest = session.scalar(select(func.min(AuditRecord.id)))
-    if earliest is None or earliest > seen.id:
-        return False
-    cut_off = find_cut_off(session)
-    return cut_off is None or cut_off < seen.at
 
 
 def _is_stored(session: Session, seen: SeenChange) -> bool:

@@ -82,10 +82,10 @@ def downgrade(invocation: Invocation, revision: str, yes: bool, as_json: bool) -
 def check(invocation: Invocation, as_json: bool) -> None:
     """Check that a server can use the database.
 
-    The schema has to be this version's, and the changes of the audit file have to be in the
-    database: they are not after an older copy was restored. Beside PostgreSQL, sessions have to
-    hold, which some poolers prevent, and commits have to be durable. The disk has to have room for
-    a change. Warnings go to standard error.
+    The schema has to be this version's. The changes of the audit file, and the latest change that
+    was kept, have to be in the database: they are not after an older copy was restored. Beside
+    PostgreSQL, sessions have to hold, which some poolers prevent, and commits have to be durable.
+    The disk has to have room for a change. Warnings go to standard error.
     """
     settings = invocation.settings()
     report = database.check(settings)
@@ -105,10 +105,12 @@ def check(invocation: Invocation, as_json: bool) -> None:
         raise click.ClickException(" ".join(report.problems))
     if not as_json:
         click.echo(f"The database answers and its schema is up to date ({state.current}).")
-        if settings.audit.destination in STREAMS:
+        audit = settings.audit
+        if audit.destination in STREAMS and not audit.latest_change_file:
             echo_status(
-                f"Audit records go to {settings.audit.destination}: that an older copy of the "
-                "database was restored is noticed only by servers that ran meanwhile."
+                f"Audit records go to {audit.destination}, and no audit.latest_change_file is kept:"
+                " that an older copy of the database was restored is noticed only by servers that "
+                "ran meanwhile."
             )
 
 

@@ -108,6 +108,8 @@ class Database:
         self.engine = engine
         self.connector = connector
         self.room = None if connector is None else RoomCheck(engine)
+        #: Called with the session after each commit; must not raise.
+        self.on_commit: Callable[[Session], None] | None = None
         self._settings = settings
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -133,8 +135,11 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Yield a session whose changes are durable once the block ends without an exception."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        with Session(self.engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            if self.on_commit is not None:
+                self.on_commit(session)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

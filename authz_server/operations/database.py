@@ -68,7 +68,7 @@ def check(settings: Settings) -> DatabaseReport:
     """Check that the database can be reached and used by a server.
 
     Raises:
-        RestoredDatabaseError: the audit file has changes that the database lacks.
+        RestoredDatabaseError: the database lacks changes that it had.
         DatabaseUnfitError: sessions do not persist between transactions.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer, or has no room for a change.
     """
@@ -76,7 +76,7 @@ def check(settings: Settings) -> DatabaseReport:
     if not report.problems:
         with opened_database(settings.database) as database:
             with database.reading() as session:
-                require_not_restored(session, settings.audit.destination)
+                require_not_restored(session, settings.audit)
             # Reading works on a full disk.
             require_writes = database.room.require if database.room else WriteCheck(database.engine)
             require_writes()

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from authz_server.app import require_usable
 from authz_server.assembly import Services
 from authz_server.audit.destination import require_destination
+from authz_server.audit.latest_change import require_latest_change
 from authz_server.audit.restored_database import require_not_restored
 from authz_server.clients.counters.opening import open_redis
 from authz_server.clients.counters.shared import StoreError
@@ -156,7 +157,8 @@ def find_problems(settings: Settings, *, offline: bool = False) -> list[str]:
         settings: the settings; each value by itself is checked already.
         offline: only check files.
     """
-    problems = [*_try([require_usable, *_FILES], settings), *_check_faults(settings)]
+    files = (require_usable, *_FILES, _check_latest_change)
+    problems = [*_try(files, settings), *_check_faults(settings)]
     if offline:
         return problems
     problems += _try([_check_addresses, _check_vaults, check_counts], settings)
@@ -258,6 +260,10 @@ def _check_audit(settings: Settings) -> None:
     require_destination(settings.audit.destination)
 
 
+def _check_latest_change(settings: Settings) -> None:
+    require_latest_change(settings.audit)
+
+
 def _check_database(settings: Settings) -> None:
     if not settings.database.parts.is_sqlite:
         # Imported for PostgreSQL alone, because its driver is slow to import.
@@ -320,7 +326,7 @@ def _check_rings_of_servers(settings: Settings) -> None:
 
 def _check_restored(settings: Settings) -> None:
     with opened_database(settings.database) as database, database.reading() as session:
-        require_not_restored(session, settings.audit.destination)
+        require_not_restored(session, settings.audit)
 
 
 #: The checks of what the settings name on this machine.

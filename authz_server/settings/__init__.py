@@ -136,7 +136,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
 def _complete(settings: Settings, folder: Path, source: SecretSource) -> Settings:
     replace = msgspec.structs.replace
     require_strong_secret("clients.secret_pepper", settings.clients.secret_pepper.reveal())
-    audit, plugins = settings.audit, settings.plugins
+    audit, plugins = resolve_files(settings.audit, folder), settings.plugins
     if audit.destination not in STREAMS:
         audit = replace(audit, destination=resolve_path(audit.destination, folder))
     server, admin = resolve_files(settings.server, folder), resolve_files(settings.admin, folder)

@@ -199,6 +199,7 @@ class AuditSettings(Branch, frozen=True):
     """``[audit]``: the destination of audit records, and how long stored ones are kept."""
 
     destination: str = "stderr"
+    latest_change_file: str = "latest-change.json"
     keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
 
     def __post_init__(self) -> None:

@@ -3,11 +3,14 @@
 import os
 import threading
 import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from authz_server.audit.notifier import AuditUnavailable
+from authz_server.audit.seen_changes import SeenChange
 from authz_server.background_jobs import Job, Maintenance, RepeatedFailures
 from authz_server.database.change_feed import ChangeFeed
 from authz_server.settings import RevocationSettings
@@ -277,3 +280,32 @@ def test_jobs_drift_apart_as_far_as_they_are_told():
     moments = [spread.next_after(100) for _ in range(200)]
     assert 130 <= min(moments) < 140
     assert 150 < max(moments) <= 160
+
+
+class LatestChange:
+    """A file with a change that the database lacks."""
+
+    def __init__(self) -> None:
+        self.kept = 0
+
+    def keep(self, session) -> SeenChange:
+        assert session == "session"
+        self.kept += 1
+        return SeenChange(7, datetime(2026, 1, 1, tzinfo=UTC), "client.disabled", "payer")
+
+
+class Reading:
+    @contextmanager
+    def reading(self):
+        yield "session"
+
+
+def test_a_lost_change_is_logged_without_a_probe_and_kept_at_the_end(maintenance, caplog):
+    """Case Q224."""
+    file = maintenance._latest_change = LatestChange()  # noqa: SLF001 - made without a file
+    maintenance._database = Reading()  # noqa: SLF001
+    maintenance.stop()
+    assert file.kept == 1
+    (message,) = [each for each in caplog.messages if "payer" in each]
+    assert "The database lost client.disabled of payer at 2026-01-01T00:00:00Z" in message
+    assert "authz-server revoke --before now" in message

@@ -109,8 +109,10 @@ def test_a_copy_of_the_example_loads_and_differs_from_the_defaults_in_nothing(tm
 
     # Relative to the file, so that the server finds it wherever it is started.
     assert settings.database.url == f"sqlite:///{tmp_path}/authz-server.db"
+    assert settings.audit.latest_change_file == f"{tmp_path}/latest-change.json"
     changed = {view.key for view in describe_settings(settings) if not view.is_default}
-    assert changed == {"issuer", "clients.secret_pepper", KEY_ENCRYPTION_KEY, "database.url"}
+    files = {"database.url", "audit.latest_change_file"}
+    assert changed == {"issuer", "clients.secret_pepper", KEY_ENCRYPTION_KEY, *files}
 
 
 def test_the_vault_of_the_example_loads_once_its_comments_are_taken_off(tmp_path):

@@ -17,6 +17,7 @@ from authz_server.audit.restored_database import (
     find_missing_change,
 )
 from authz_server.audit.seen_changes import SeenChanges
+from authz_server.settings import AuditSettings
 from support.roles import attached
 
 NOW = datetime.now(UTC)
@@ -144,7 +145,7 @@ def test_a_long_line_and_exchanged_tokens_hide_no_change(database, tmp_path, mon
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "while the first one reads"])
-def test_probes_at_one_time_read_the_file_once(database, tmp_path, monkeypatch, later):
+def test_probes_at_one_time_read_the_file_once(database, monkeypatch, later):
     """Each has the result of the one that reads."""
     store(database, (9, CREATED, "x"))
     looks, results, barrier = [], [], threading.Barrier(3 if later else 4)
@@ -157,7 +158,7 @@ def test_probes_at_one_time_read_the_file_once(database, tmp_path, monkeypatch, 
         raise RestoredDatabaseError("older")
 
     monkeypatch.setattr(restored_database, "require_not_restored", look)
-    readiness = RestoreReadiness(database, str(tmp_path / "audit.jsonl"), lambda: 1.0)
+    readiness = RestoreReadiness(database, AuditSettings(), lambda: 1.0)
 
     def probe(waits):
         if waits:

@@ -11,17 +11,18 @@ from authz_server.audit.models import AuditRecord
 from authz_server.audit.restored_database import RestoredDatabaseError, RestoreReadiness
 from authz_server.cli.serve import HealthService
 from authz_server.database.schema import opened_database
-from authz_server.settings import load_settings
+from authz_server.settings import AuditSettings, load_settings
 from support.ports import release_port, reserve_port
 from support.settings_file import write_settings
 
 
 class Watched:
-    """A database with the readiness of a server that runs on it, whose records go to a stream."""
+    """A database with the readiness of a server that runs on it, which keeps no file."""
 
     def __init__(self, database) -> None:
         self.database, self._seconds = database, 0.0
-        self._readiness = RestoreReadiness(database, "stderr", lambda: self._seconds)
+        audit = AuditSettings(latest_change_file="")
+        self._readiness = RestoreReadiness(database, audit, lambda: self._seconds)
 
     def require(self) -> None:
         """Check as soon as it is due again."""
@@ -157,9 +158,9 @@ def test_a_reload_of_the_settings_forgets_no_change(cli, watched, tmp_path, monk
 
 
 def test_the_check_says_that_it_has_no_file_to_compare_with(cli, prepare, tmp_path):
-    """By default audit records go to standard error."""
     prepare(cli, ("scope", "import", "g2p-connect"))
-    config = write_settings(tmp_path, cli.database_url, {"audit": {"destination": "stderr"}})
+    audit = {"destination": "stderr", "latest_change_file": ""}
+    config = write_settings(tmp_path, cli.database_url, {"audit": audit})
     done = cli.run("--config", str(config), "db", "check")
     assert done.exit_code == 0
     assert "noticed only by servers that ran meanwhile" in done.output

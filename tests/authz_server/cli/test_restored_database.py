@@ -45,7 +45,7 @@ class Installation:
 
     def readiness(self, seconds: list[float]):
         settings = load_settings(self.cli.config)
-        return opened_database(settings.database), settings.audit.destination, lambda: seconds[0]
+        return opened_database(settings.database), settings.audit, lambda: seconds[0]
 
     def write(self, at: datetime, **record) -> None:
         line = {"time": f"{at.isoformat(timespec='milliseconds')[:23]}Z", **record}
@@ -131,9 +131,9 @@ def test_readiness_notices_it_and_looks_again(installation):
     installation.back_up()
     cli.must("client", "disable", "payer")
     installation.restore()
-    opened, destination, monotonic = installation.readiness(seconds)
+    opened, audit, monotonic = installation.readiness(seconds)
     with opened as database:
-        readiness = RestoreReadiness(database, destination, monotonic)
+        readiness = RestoreReadiness(database, audit, monotonic)
         for _ in range(2):
             with pytest.raises(RestoredDatabaseError):
                 readiness.require()
@@ -313,5 +313,6 @@ def test_a_stream_cannot_be_compared(installation, tmp_path):
     cli = installation.cli
     installation.back_up()
     cli.must("client", "disable", "payer")
-    cli.config = write_settings(tmp_path, installation.copy, {"audit": {"destination": "stderr"}})
+    audit = {"destination": "stderr", "latest_change_file": ""}
+    cli.config = write_settings(tmp_path, installation.copy, {"audit": audit})
     cli.must("db", "check")
