@@ -1,6 +1,6 @@
 """A call of the admin API, and its reply."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 from sqlalchemy.orm import Session
 
 from authz_server.admin.key_contexts import KeyContexts
-from authz_server.admin.pages import Cursors, PageQuery
+from authz_server.admin.pages import Cursors, PageQuery, fitting
 from authz_server.assembly import Services
 from authz_server.assembly.server import ServerServices
 from authz_server.operations.approvals import Control
@@ -105,16 +105,21 @@ class Call:
 
         Args:
             found: the items from the cursor on, one more than the limit if there are more; with
-                ``whole`` all items of the list, in order.
+                ``whole`` all items of the list.
             after: returns the sorting value of an item.
-            whole: whether ``found`` is the whole list.
+            whole: whether ``found`` is the whole list, in any order.
         """
         query: PageQuery = self.query
         items = list(found)
-        if whole and (begin := self.after()) is not None:
-            items = [each for each in items if after(each) > begin]
-        page = items[: query.limit]
-        cursor = self.cursor(after(page[-1])) if len(items) > query.limit else None
+        if whole:
+            # A database may have another order of letters than the comparison with a cursor.
+            items.sort(key=after)
+            if (begin := self.after()) is not None:
+                items = [each for each in items if after(each) > begin]
+        page: Sequence[T] = items[: query.most]
+        if query.limit is None:
+            page = fitting(page)
+        cursor = self.cursor(after(page[-1])) if len(items) > len(page) else None
         return Reply({"items": page, "next": cursor})
 
     def cursor(self, after: Any) -> str:  # noqa: ANN401 - as a cursor keeps it

@@ -49,20 +49,21 @@ from authz_server.operations.changes import ChangeView
 from authz_server.operations.client_search import FoundClient
 from authz_server.operations.client_views import ClientView, SecretView
 from authz_server.operations.declarative.plan import Plan
+from authz_server.operations.due_secrets import DueSecret
 from authz_server.operations.event_streams import StreamView, UndeliveredView
 from authz_server.operations.explain import RequestExplanation
 from authz_server.operations.explain_token import TokenExplanation
 from authz_server.operations.keys.list import KeyView, RingView
 from authz_server.operations.keys.status import RingsReport, RingStatus
+from authz_server.operations.least_privilege import LeastPrivilege
 from authz_server.operations.operator_sessions import LoggedOut
 from authz_server.operations.operators import OperatorView
 from authz_server.operations.passkeys import PasskeyView
 from authz_server.operations.programmes import ProgrammeView
 from authz_server.operations.registration_tokens import RegistrationTokenView
-from authz_server.operations.reports import LeastPrivilege, Owners
+from authz_server.operations.reports import Owners
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.scopes import ScopeView
-from authz_server.operations.secret_rotation import DueSecret
 from authz_server.operations.stops import BlastRadius, StopView
 from authz_server.operations.stored_records import RecordView
 

@@ -8,7 +8,8 @@ from authz_server.cli.commands import Command, Commands, add_all
 from authz_server.cli.invocation import Invocation, pass_invocation
 from authz_server.cli.output import as_record, json_option, print_json, print_rows
 from authz_server.cli.plain_text import timestamp
-from authz_server.operations.reports import report_least_privilege, report_owners
+from authz_server.operations.least_privilege import report_least_privilege
+from authz_server.operations.reports import report_owners
 
 
 @click.command(
@@ -63,8 +64,9 @@ def least_privilege(invocation: Invocation, days: int, as_json: bool) -> None:
 def owners(invocation: Invocation, as_json: bool) -> None:
     """Report scopes and callbacks without an owner.
 
-    The report has scopes that no resource server owns, for which requests are refused, and grants
-    of operations whose callback no client is permitted to make.
+    The report has scopes that no resource server owns, for which requests are refused, with up to
+    20 of their clients, and up to 20 grants of operations whose callback no client is permitted to
+    make.
     """
     with invocation.operations() as carry_out:
         found = carry_out(report_owners)

@@ -30,7 +30,8 @@ from authz_server.operations.client_secrets import (
     list_secrets,
 )
 from authz_server.operations.client_views import SecretView
-from authz_server.operations.secret_rotation import list_due_secrets, rotate_secret
+from authz_server.operations.due_secrets import list_due_secrets
+from authz_server.operations.secret_rotation import rotate_secret
 
 _COLUMNS = {
     "id": "Id",

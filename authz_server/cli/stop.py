@@ -69,11 +69,11 @@ def _stop_command(kind: StopKind, name: str, metavar: str, noun: str) -> click.C
 
 def _lines_of(planned: BlastRadius) -> list[str]:
     shown = ", ".join(planned.clients[:_SHOWN_CLIENTS])
-    more = len(planned.clients) - _SHOWN_CLIENTS
+    more = planned.client_count - _SHOWN_CLIENTS
     rest = f" and {more} more" if more > 0 else ""
     lines = [
         f"Scopes: {len(planned.scopes)}.",
-        f"Clients that hold them ({len(planned.clients)}): {shown or 'none'}{rest}.",
+        f"Clients that hold them ({planned.client_count}): {shown or 'none'}{rest}.",
         f"Resource servers: {', '.join(planned.resource_servers) or 'none'}.",
     ]
     if planned.in_force is None:

@@ -61,6 +61,7 @@ class ClientSecret(Base):
         Index(None, "client_id"),
         Index(None, "expires_at"),
         Index(None, "last_used_at"),
+        Index(None, "pepper_fingerprint", "client_id"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)

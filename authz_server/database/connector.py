@@ -154,6 +154,8 @@ class PostgresConnector:
             "statement_timeout": f"'{statement_timeout}'",
             "lock_timeout": f"'{statement_timeout}'",
             "idle_in_transaction_session_timeout": f"'{_LONGEST_IDLE_MILLISECONDS}'",
+            # A page of a list would read a joined table from its beginning, and not by its ids.
+            "enable_mergejoin": "'off'",
         }
         if server_version >= _HAS_IDLE_SESSION_TIMEOUT:
             wanted["idle_session_timeout"] = "'0'"

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations.id_lists import SEEN_SPELLINGS
 from authz_server.scopes.uses import ScopeUse
 
 ClientSort = Literal["id", "name", "organisation", "created", "last-used"]
@@ -64,6 +65,7 @@ class ClientOrder:
         used_before: the time before which all clients of the query were used last, if they were;
             None: it is not known.
         id_column: the column of the ids that is read in their order; None: that of the clients.
+        spellings: the query of the spellings of scopes whose uses count; None: all do.
         window: by last use, the clients that were used last in this time alone; None: all, also
             those that were never used.
     """
@@ -73,6 +75,7 @@ class ClientOrder:
     only: Callable[[Any], ColumnElement[bool]] | None = None
     used_before: datetime | None = None
     id_column: ColumnElement[Any] | None = None
+    spellings: Select[Any] | None = None
     window: Window | None = None
 
     @cached_property
@@ -155,6 +158,9 @@ class ClientOrder:
         at = ClientSecret.last_used_at.label("at")
         by_secret = select(ClientSecret.client_id, at).where(ClientSecret.last_used_at.is_not(None))
         by_token = select(ScopeUse.client_id, ScopeUse.last_at).where(ScopeUse.kind == "asked")
+        if self.only is None and self.spellings is not None:
+            # An index has the uses of a scope by their time.
+            by_token = by_token.where(ScopeUse.scope.in_(self.spellings))
         if self.only is not None:
             by_secret = by_secret.where(self.only(ClientSecret.client_id))
             by_token = by_token.where(self.only(ScopeUse.client_id))
@@ -192,6 +198,7 @@ def read_places(  # noqa: PLR0913 - what, in which order, from where
         limit: the largest number of clients; None: all.
         offset: the number of clients to leave out.
     """
+    order = replace(order, spellings=session.info.get(SEEN_SPELLINGS))
     if order.sort != "last-used" or order.only is not None or limit is None or offset:
         return _read(session, query, order, after, limit, offset)
     begins_unused = not order.descending if after is None else after.key is None

@@ -254,7 +254,8 @@ def _find_wanted(
         seen = session.info.get(SEEN_CLIENTS)
         return _Wanted(query) if seen is None else _Wanted(query, only=_is_one_of(session, seen))
     # A text is read in the order of its own narrow table, before the grants of each client.
-    ordered = query.order_by(_TEXT.client_id) if filters.text else query
+    is_near = is_in_range(session, _TEXT.client_id, in_order=True)
+    ordered = query.where(is_near).order_by(_TEXT.client_id) if filters.text else query
     few = find_few(session, ordered, FEW)
     if few is None:
         return _Wanted(query, above=FEW)
@@ -299,7 +300,7 @@ def _select_ids(
     query = _from(Client.id).where(is_in_range(session, Client.id, in_order=sort == "id"))
     if filters.text:
         query = query.join(CLIENT_TEXT, _TEXT.client_id == Client.id)
-        query = query.where(is_in_range(session, _TEXT.client_id, in_order=True))
+        query = query.where(is_in_range(session, _TEXT.client_id, in_order=sort == "id"))
     return query.where(Client.kind == "client", *_conditions(session, filters, now))
 
 
@@ -360,7 +361,6 @@ def _load(session: Session, ids: Sequence[str]) -> dict[str, Client]:
 def _last_uses(session: Session, ids: Sequence[str]) -> Mapping[str, datetime]:
     found: dict[str, datetime] = {}
     query = select(ScopeUse.client_id, func.max(ScopeUse.last_at)).group_by(ScopeUse.client_id)
-    # The ids are those of clients that the caller sees.
     query = query.execution_options(**{LISTS_CLIENTS: True})
     for chunk in _chunks(ids):
         asked = query.where(ScopeUse.kind == "asked", ScopeUse.client_id.in_(chunk))

@@ -107,7 +107,7 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
         stream = session.get(EventStream, server_id, with_for_update=True)
         if stream is not None and must_be_new:
             raise ConflictError(f"The resource server {server_id!r} has an event stream.")
-        before = None if stream is None else _describe(session, stream)
+        before = None if stream is None else _describe_one(session, stream)
         if stream is None:
             stream = EventStream(
                 resource_server_id=server_id,
@@ -117,7 +117,7 @@ def set_stream(  # noqa: PLR0913 - the facts of one stream, by name
             )
             session.add(stream)
         _set(services, session, stream, delivery, endpoint_url, events, actor)
-        after = _describe(session, stream)
+        after = _describe_one(session, stream)
         record_difference(session, before, after)
         return after
 
@@ -152,9 +152,9 @@ def change_stream(  # noqa: PLR0913 - the facts of one stream, by name
         url = former if endpoint_url is None else endpoint_url
         names = stream.events if events is None else events
         _check(services, way, url, names)
-        before = _describe(session, stream)
+        before = _describe_one(session, stream)
         _set(services, session, stream, way, url, names, actor)
-        after = _describe(session, stream)
+        after = _describe_one(session, stream)
         record_difference(session, before, after)
         return after
 
@@ -162,8 +162,15 @@ def change_stream(  # noqa: PLR0913 - the facts of one stream, by name
 def list_streams(services: Services) -> tuple[StreamView, ...]:
     """Return the streams by resource server."""
     with services.database.reading() as session:
+        server_id = UndeliveredEvent.resource_server_id
+        counted = select(server_id, func.count()).group_by(server_id)
+        numbers = {name: number for name, number in session.execute(counted)}  # noqa: C416 - typed rows
+        latest = find_latest(session)
         query = select(EventStream).order_by(EventStream.resource_server_id)
-        return tuple(_describe(session, each) for each in session.scalars(query).all())
+        return tuple(
+            _describe(each, latest, numbers.get(each.resource_server_id, 0))
+            for each in session.scalars(query)
+        )
 
 
 def get_stream(services: Services, server_id: str) -> StreamView:
@@ -173,12 +180,29 @@ def get_stream(services: Services, server_id: str) -> StreamView:
         NotFoundError: the resource server has none.
     """
     with services.transaction() as session:
-        return _describe(session, _find(session, server_id))
+        return _describe_one(session, _find(session, server_id))
 
 
 def list_undelivered(services: Services, server_id: str) -> tuple[UndeliveredView, ...]:
     """Return the events of a stream that wait for the operator, the oldest first."""
+    return page_undelivered(services, server_id, after=None, limit=None)
+
+
+def page_undelivered(
+    services: Services, server_id: str, *, after: int | None, limit: int | None
+) -> tuple[UndeliveredView, ...]:
+    """Return a part of the events of a stream that wait for the operator, the oldest first.
+
+    Args:
+        services: the parts of the server.
+        server_id: the resource server.
+        after: the number of the record after which the part begins; None: the first one.
+        limit: the largest number of events; None: all.
+    """
     query = select(UndeliveredEvent).where(UndeliveredEvent.resource_server_id == server_id)
+    query = query.order_by(UndeliveredEvent.record_id).limit(limit)
+    if after is not None:
+        query = query.where(UndeliveredEvent.record_id > after)
     with services.database.reading() as session:
         return tuple(
             UndeliveredView(
@@ -188,7 +212,7 @@ def list_undelivered(services: Services, server_id: str) -> tuple[UndeliveredVie
                 error=each.error,
                 at=each.at,
             )
-            for each in session.scalars(query.order_by(UndeliveredEvent.record_id))
+            for each in session.scalars(query)
         )
 
 
@@ -224,7 +248,7 @@ def delete_stream(services: Services, server_id: str, *, actor: str) -> None:
     """
     with services.transaction() as session:
         stream = _find(session, server_id, lock=True)
-        before = _describe(session, stream)
+        before = _describe_one(session, stream)
         session.delete(stream)
         _record(services, session, "event_stream.deleted", server_id, actor)
         record_difference(session, before, None)
@@ -289,18 +313,22 @@ def _record(
     record_change(session, "stream", server_id)
 
 
-def _describe(session: Session, stream: EventStream) -> StreamView:
+def _describe_one(session: Session, stream: EventStream) -> StreamView:
     counted = select(func.count()).where(
         UndeliveredEvent.resource_server_id == stream.resource_server_id
     )
+    return _describe(stream, find_latest(session), session.scalar(counted) or 0)
+
+
+def _describe(stream: EventStream, latest: int, undelivered: int) -> StreamView:
     return StreamView(
         resource_server_id=stream.resource_server_id,
         delivery=stream.delivery,
         endpoint_url=stream.endpoint_url,
         events=tuple(stream.events),
         pending=sum(each[0] == "event" for each in stream.pending.values()),
-        unread=max(0, find_latest(session) - stream.position),
-        undelivered=session.scalar(counted) or 0,
+        unread=max(0, latest - stream.position),
+        undelivered=undelivered,
         failures=stream.failures,
         last_error=stream.last_error,
         retry_at=stream.retry_at,

@@ -3,11 +3,30 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Select, String, any_, cast, func, literal, select, true
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    String,
+    any_,
+    cast,
+    false,
+    func,
+    literal,
+    select,
+    true,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-#: The key of the ids of the clients that a limited caller may change, if few, in a session.
-OWN_CLIENTS = "own_clients"
+from authz_server.clients.models import Client
+
+#: The key, in a session, of what returns the subjects of the records that a limited caller sees;
+#: None if these are many.
+OWN_SUBJECTS = "own_subjects"
+#: The key of the query of the spellings of the scopes that a limited caller sees, in a session.
+SEEN_SPELLINGS = "seen_spellings"
+#: The largest number of rows that are found before a list is read in its order.
+_FOUND_FIRST = 20_000
 #: The key of the first and the last id of the clients that a limited caller sees, if many.
 CLIENT_RANGE = "client_range"
 
@@ -22,10 +41,28 @@ def is_one_of(
         ids: the ids.
         is_sqlite: whether the database is SQLite, which has no arrays.
     """
+    if not ids:
+        return false()
     if is_sqlite:
         return column.in_(ids)
     # An array is one parameter: psycopg takes longer for hundreds of them than the database.
     return column == any_(literal(list(ids), ARRAY(String)))
+
+
+def is_found(
+    column: ColumnElement[Any] | InstrumentedAttribute[str], ids: Select[Any], *, is_sqlite: bool
+) -> ColumnElement[bool]:
+    """Return the condition that a column is one of the ids of a query, which is run once.
+
+    Args:
+        column: the column.
+        ids: the query of the ids.
+        is_sqlite: whether the database is SQLite, which has no arrays.
+    """
+    if is_sqlite:
+        return column.in_(ids)
+    # PostgreSQL may join a query, and run a part of it for each row.
+    return column == any_(func.array(ids.scalar_subquery(), type_=ARRAY(String)))
 
 
 def is_in_range(
@@ -65,6 +102,19 @@ def has_others(
 def is_sqlite(session: Session) -> bool:
     """Return whether a session is of SQLite."""
     return session.get_bind().dialect.name == "sqlite"
+
+
+def is_small_part(session: Session, query: Select[Any]) -> bool:
+    """Return whether a query returns rows of less than a fourth of all clients.
+
+    Args:
+        session: a session that is not narrowed.
+        query: the query of the ids of clients, of which each may have several rows.
+    """
+    each = query.with_only_columns(literal(1), maintain_column_froms=True)
+    found = len(session.scalars(each.limit(_FOUND_FIRST + 1)).all())
+    total = session.scalar(select(func.count()).select_from(Client.__table__)) or 0
+    return found <= _FOUND_FIRST and 4 * found < total
 
 
 def find_few(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from authz_server.operations.audit.files import read_time
+from authz_server.operations.audit.files import lines_since, read_time
 from authz_server.settings import LONGEST_LIFETIME_SECONDS, STREAMS, Settings
 from authz_server.tokens.claims import read_instant
 
@@ -38,7 +38,8 @@ def find_issued_tokens(
 ) -> IssuedTokens | None:
     """Return the tokens in force; None: the audit records go to no file here.
 
-    The file is read line by line, and malformed lines are skipped.
+    Of the file, its first record and those of the longest lifetime of a token are read. Malformed
+    lines are skipped.
 
     Args:
         settings: name the file.
@@ -55,7 +56,7 @@ def find_issued_tokens(
     expiries, clients = [], set()
     exchanged: dict[str, Origins] = {}
     first: datetime | None = None
-    for record in _records(Path(destination)):
+    for record in _records(Path(destination), now - _LONGEST):
         first = first or read_time(record)
         jti, expires_at = str(record.get("jti")), record.get("expires_at")
         if record.get("event") == "token.exchanged":
@@ -92,9 +93,9 @@ def _find_origins(record: Mapping[str, Any], exchanged: Mapping[str, Origins]) -
     return found
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def _records(path: Path, since: datetime) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        for number, line in enumerate(file):
+        for number, line in enumerate(lines_since(file, since)):
             # Parsing is slower than searching, so that only the first line is always parsed.
             if number and b'"token.issued"' not in line and b'"token.exchanged"' not in line:
                 continue

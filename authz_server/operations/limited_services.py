@@ -1,8 +1,10 @@
 """The parts of the server as a limited administrator sees them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 from sqlalchemy import event, false, inspect, select
@@ -16,7 +18,7 @@ from authz_server.database.change_feed import Revision
 from authz_server.errors import OperatorError
 from authz_server.operations.client_search import LISTS_CLIENTS, SEEN_CLIENTS
 from authz_server.operations.criteria import criteria_of
-from authz_server.operations.id_lists import CLIENT_RANGE, OWN_CLIENTS
+from authz_server.operations.id_lists import CLIENT_RANGE, OWN_SUBJECTS, SEEN_SPELLINGS
 from authz_server.operations.permissions import Limits
 from authz_server.operations.reach import Reach
 from authz_server.operations.reach_reading import find_client_range, load_reach
@@ -202,6 +204,19 @@ def require_own(services: Services, kind: str, subject: str) -> None:
             raise OutsideLimitsError(f"The {kind.replace('-', ' ')} {subject!r}")
 
 
+def _find_subjects(reach: Reach) -> Sequence[str] | None:
+    """Return the subjects of the records that a caller sees; None: they are many."""
+    if reach.own_clients is None or reach.own_tokens is None:
+        return None
+    named = {
+        "client": reach.own_clients,
+        "resource-server": reach.own_servers,
+        "scope": reach.own_scopes,
+    }
+    by_kind = (f"{kind}:{each}" for kind, names in named.items() for each in names)
+    return [*chain(*named.values()), *by_kind, *reach.own_tokens]
+
+
 @contextmanager
 def _narrowed(
     begin: Callable[[], AbstractContextManager[Session]], reach: Reach
@@ -209,8 +224,9 @@ def _narrowed(
     with begin() as session:
         _narrow(session, reach)
         session.info[SEEN_CLIENTS] = reach.seen_clients
-        session.info[OWN_CLIENTS] = reach.own_clients
+        session.info[OWN_SUBJECTS] = partial(_find_subjects, reach)
         session.info[CLIENT_RANGE] = reach.client_range
+        session.info[SEEN_SPELLINGS] = reach.spellings
         yield session
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, or_, select, true
+from sqlalchemy import ColumnElement, Select, String, and_, cast, false, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.models import AuditRecord
@@ -24,7 +24,13 @@ from authz_server.operations.admin_api import ADMIN_SCOPES
 from authz_server.operations.client_search import FEW, FoundClient
 from authz_server.operations.client_views import ClientView
 from authz_server.operations.criteria import options_of
-from authz_server.operations.id_lists import find_few, has_others, is_one_of
+from authz_server.operations.id_lists import (
+    find_few,
+    has_others,
+    is_found,
+    is_one_of,
+    is_small_part,
+)
 from authz_server.operations.permissions import Limits, limits_of
 from authz_server.operations.resource_servers import ResourceServerView
 from authz_server.operations.seen_records import seen_records
@@ -69,6 +75,7 @@ class Reach:
         own_clients: those that it may change, likewise; and ``own_tokens``, its initial tokens.
         client_range: the first and the last id of the clients that the caller sees, if they are
             many; None: it was not read.
+        is_sparse: whether these are many, and yet a small part of all, which lists find first.
         foreign_until: the last records of own scopes and resource servers from when these belonged
             to others, as :func:`.seen_records.find_foreign_until` returns them.
     """
@@ -84,6 +91,7 @@ class Reach:
     own_clients: tuple[str, ...] | None = None
     own_tokens: tuple[str, ...] | None = None
     client_range: tuple[str, str] | None = None
+    is_sparse: bool = False
     foreign_until: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
@@ -134,12 +142,12 @@ class Reach:
         does not read them once for each client.
         """
         of_listed = {
-            Client: self._seen_client(Client),
-            ClientSecret: and_(
-                self.is_among(ClientSecret.client_id, self.own_clients),
-                self._has_no_others(ClientSecret.client_id),
-            ),
-            ScopeUse: and_(self.is_among(ScopeUse.client_id, self.seen_clients), self._seen_use()),
+            Client: self._listed_client(),
+            # Those of few ids are not sought here: PostgreSQL would seek all ids for each client.
+            ClientSecret: false()
+            if self.own_clients is not None and not self.own_clients
+            else self._has_no_others(ClientSecret.client_id),
+            ScopeUse: self._seen_use(),
         }
         return options_of({**self.conditions, **of_listed})
 
@@ -230,21 +238,39 @@ class Reach:
         """Return those of the resource servers that the caller sees."""
         return _only(server_ids, self.seen_servers)
 
-    def _seen_client(self, row: Any) -> ColumnElement[bool]:  # noqa: ANN401 - both have the columns
+    def _seen_client(
+        self,
+        row: Any,  # noqa: ANN401 - both have the columns
+        *,
+        with_organisation: bool = True,
+    ) -> ColumnElement[bool]:
         """Return the condition of clients that the caller sees.
 
         Args:
             row: the mapped class, or the columns of the table in a subquery.
+            with_organisation: whether the organisation is part of it.
         """
         conditions: list[ColumnElement[bool]] = [row.kind == "client"]
         if self.seen_clients is not None:
             conditions.append(self.is_among(row.id, self.seen_clients))
-        if self.limits.organisations is not None:
+        if self.limits.organisations is not None and with_organisation:
             conditions.append(row.organisation.in_(self.limits.organisations))
         if self.limits.resource_servers is not None:
             of_client = select(_GRANT.client_id).where(_GRANT.client_id == row.id)
             conditions.append(of_client.where(self._is_seen_grant()).exists())
         return and_(*conditions)
+
+    def _listed_client(self) -> ColumnElement[bool]:
+        """Return the condition of clients that the caller sees, in a list of clients alone."""
+        seen, limits = self._seen_client(Client), self.limits
+        if self.is_sparse and limits.resource_servers is not None:
+            granted = select(_ROW.client_id).where(self._is_seen_grant(_ROW))
+            return and_(seen, is_found(Client.id, granted, is_sqlite=self.is_sqlite))
+        if self.is_sparse or limits.organisations is None or not self.is_sqlite:
+            return seen
+        # Cast: those of the order are checked until the page is full, and not all of a large one.
+        of_order = cast(Client.organisation, String).in_(limits.organisations)
+        return and_(self._seen_client(Client, with_organisation=False), of_order)
 
     def _is_seen_grant(self, row: Any = _GRANT) -> ColumnElement[bool]:  # noqa: ANN401 - an alias
         """Return the condition of the grants of which the caller sees the name."""
@@ -280,6 +306,7 @@ class Reach:
             seen_clients=few,
             own_clients=find_few(session, own, _FEW_CLIENTS, grants),
             own_tokens=find_few(session, self._own_tokens(), FEW),
+            is_sparse=few is None and is_small_part(session, seen),
         )
 
     def is_own_client(
@@ -334,10 +361,16 @@ class Reach:
             conditions.append(~has_others(row.scopes, self.seen_scopes, of_sqlite=self.is_sqlite))
         return and_(*conditions)
 
+    @cached_property
+    def spellings(self) -> Select[Any]:
+        """The query of the spellings of the scopes that the caller sees."""
+        return select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
+
     def _seen_use(self) -> ColumnElement[bool]:
         """Return the condition of the uses of scopes that the caller sees, by any client."""
-        spellings = select(_ALIAS.alias).where(_ALIAS.scope_name.in_(self.seen_scopes))
-        return ScopeUse.scope.in_(spellings)
+        # Of one client, SQLite would seek each spelling, and not read the few rows.
+        scope = cast(ScopeUse.scope, String) if self.is_sqlite else ScopeUse.scope.expression
+        return scope.in_(self.spellings)
 
     def _seen_change(self) -> ColumnElement[bool]:
         """Return the condition of the changes that concern nothing of others, or are one's own."""

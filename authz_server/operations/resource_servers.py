@@ -3,11 +3,12 @@
 :mod:`authz_server.operations.clients` enables, disables and deletes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -17,6 +18,7 @@ from authz_server.operations.client_secrets import NewSecret, add_initial_secret
 from authz_server.operations.client_views import SecretView, describe_secret, state_of
 from authz_server.operations.clients import all_of_kind
 from authz_server.operations.views import changed_fields
+from authz_server.scopes.models import Scope
 
 _KIND: Kind = "resource_server"
 
@@ -130,14 +132,33 @@ def create_resource_server(  # noqa: PLR0913 - the fields themselves, by name
 def list_resource_servers(services: Services) -> tuple[ResourceServerView, ...]:
     """Return every resource server, by id."""
     with services.transaction() as session:
-        now, scopes = services.corrected_clock(), services.scopes.list_scopes(session)
-        owned: dict[str | None, list[str]] = {}
-        for scope in scopes:
-            owned.setdefault(scope.resource_server_id, []).append(scope.name)
-        return tuple(
-            _describe(server, now, owned.get(server.id, ()))
-            for server in all_of_kind(services, session, _KIND)
-        )
+        found = all_of_kind(services, session, _KIND)
+        return _describe_all(session, found, services.corrected_clock())
+
+
+def page_resource_servers(
+    services: Services, *, after: str | None, limit: int
+) -> tuple[ResourceServerView, ...]:
+    """Return a page of the resource servers by id, in the order of the database.
+
+    Args:
+        services: the parts of the server.
+        after: the id after which the page begins; None: the first page.
+        limit: the largest number of resource servers.
+    """
+    with services.database.reading() as session:
+        found = services.clients.list_clients(session, kind=_KIND, after=after, limit=limit)
+        return _describe_all(session, found, services.corrected_clock())
+
+
+def _describe_all(
+    session: Session, servers: Iterable[Client], now: datetime
+) -> tuple[ResourceServerView, ...]:
+    owned: dict[str | None, list[str]] = {}
+    named = select(Scope.name, Scope.resource_server_id).order_by(Scope.name)
+    for name, owner in session.execute(named):
+        owned.setdefault(owner, []).append(name)
+    return tuple(_describe(server, now, owned.get(server.id, ())) for server in servers)
 
 
 def get_resource_server(services: Services, server_id: str) -> ResourceServerView:

@@ -105,6 +105,24 @@ def list_scopes(
         return tuple(map(describe_scope, scopes))
 
 
+def page_scopes(
+    services: Services, *, resource_server_id: str | None, after: str | None, limit: int
+) -> tuple[ScopeView, ...]:
+    """Return a page of the scopes by name, in the order of the database.
+
+    Args:
+        services: the parts of the server.
+        resource_server_id: the resource server; None: any.
+        after: the name after which the page begins; None: the first page.
+        limit: the largest number of scopes.
+    """
+    with services.database.reading() as session:
+        scopes = services.scopes.list_scopes(
+            session, resource_server_id=resource_server_id, after=after, limit=limit
+        )
+        return tuple(map(describe_scope, scopes))
+
+
 def get_scope(services: Services, spelling: str) -> ScopeView:
     """Return the scope of a canonical name or alias; NotFoundError if there is none."""
     with services.transaction() as session:

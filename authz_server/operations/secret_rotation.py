@@ -1,31 +1,13 @@
-"""Rotate secrets, and report the secrets that end soon."""
+"""Rotate secrets."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, or_, select
-from sqlalchemy.orm import load_only, selectinload
-
 from authz_server.assembly import Services
-from authz_server.clients.models import Client, ClientSecret, Kind, is_live
+from authz_server.clients.models import Kind
 from authz_server.clients.secret_changes import PreparedSecret
-from authz_server.clients.secret_rotation import is_replaced
 from authz_server.operations.client_secrets import NewSecret, SecretWatch, new_secret
-from authz_server.operations.client_views import SecretView, describe_secret, state_of
-
-#: The columns that the report of due secrets reads: the lists of a client take longer.
-_COLUMNS = (
-    load_only(Client.name, Client.enabled, Client.starts_at, Client.expires_at),
-    selectinload(Client.secrets).load_only(
-        ClientSecret.description,
-        ClientSecret.created_at,
-        ClientSecret.expires_at,
-        ClientSecret.ended_at,
-        ClientSecret.last_used_at,
-        ClientSecret.last_used_from,
-        ClientSecret.pepper_fingerprint,
-    ),
-)
+from authz_server.operations.client_views import SecretView, describe_secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,35 +21,6 @@ class RotatedSecret:
 
     new: NewSecret
     old: tuple[SecretView, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueSecret:
-    """A secret that ends soon, or that was made with another pepper.
-
-    Attributes:
-        id: the client or resource server.
-        name: its name.
-        secret_id: the secret's id.
-        ends_at: the time at which it ends; None: it does not end.
-        days_left: the whole days until then.
-        last_used_at: the time of its last use; None: never.
-        last_used_from: the IP address of the sender of that request.
-        replaced: whether another secret works longer, and this one was not used since.
-        other_pepper: whether it was made with another pepper than that of the settings, so that it
-            is refused.
-    """
-
-    id: str
-    name: str
-    secret_id: str
-    description: str
-    ends_at: datetime | None
-    days_left: int | None
-    last_used_at: datetime | None
-    last_used_from: str | None
-    replaced: bool
-    other_pepper: bool = False
 
 
 def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
@@ -130,56 +83,3 @@ def rotate_secret(  # noqa: PLR0913 - the fields themselves, by name
             new=new_secret(secret, generated),
             old=tuple(describe_secret(each, now) for each in old),
         )
-
-
-def list_due_secrets(services: Services, *, kind: Kind, within: timedelta) -> tuple[DueSecret, ...]:
-    """Return the secrets of enabled clients or resource servers that end soon, the first one first.
-
-    Before them stand those that were made with another pepper, also if they do not end soon.
-
-    Args:
-        services: the parts of the server.
-        kind: clients or resource servers.
-        within: the time from now within which they end.
-    """
-    with services.transaction() as session:
-        now, fingerprint = services.corrected_clock(), services.secrets.fingerprint
-        until = now + within
-        is_due = exists().where(
-            ClientSecret.client_id == Client.id,
-            or_(
-                ClientSecret.expires_at.between(now, until),
-                ClientSecret.pepper_fingerprint != fingerprint,
-            ),
-        )
-        query = select(Client).options(*_COLUMNS).where(Client.kind == kind, is_due)
-        due = [
-            _describe(client, secret, fingerprint, now)
-            for client in session.scalars(query)
-            if state_of(client, now) in ("enabled", "not yet")
-            for secret in client.secrets
-            if is_live(secret, now)
-        ]
-    found = (each for each in due if each.other_pepper or (each.ends_at and each.ends_at <= until))
-    return tuple(sorted(found, key=order_of))
-
-
-def order_of(due: DueSecret) -> str:
-    """Return the key by which the list is sorted."""
-    end = "" if due.other_pepper or due.ends_at is None else due.ends_at.isoformat()
-    return f"{end} {due.id} {due.secret_id}"
-
-
-def _describe(client: Client, secret: ClientSecret, fingerprint: str, now: datetime) -> DueSecret:
-    return DueSecret(
-        id=client.id,
-        name=client.name,
-        secret_id=secret.id,
-        description=secret.description,
-        ends_at=secret.expires_at,
-        days_left=(secret.expires_at - now).days if secret.expires_at else None,
-        last_used_at=secret.last_used_at,
-        last_used_from=secret.last_used_from,
-        replaced=is_replaced(secret, client.secrets, now),
-        other_pepper=secret.pepper_fingerprint not in {None, fingerprint},
-    )

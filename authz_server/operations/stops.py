@@ -1,11 +1,12 @@
 """The kill switch: stop a scope, a client, a resource server or a programme, and lift the stop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, distinct, func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -14,12 +15,14 @@ from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.database.change_feed import record_change
 from authz_server.database.orm import insert_into
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
+from authz_server.operations.client_search import LISTS_CLIENTS
 from authz_server.operations.issued_tokens import (
     IssuedTokens,
     Origins,
     find_issued_tokens,
     instant_of_record,
 )
+from authz_server.operations.limited_services import reach_of
 from authz_server.operations.programmes import get_programme
 from authz_server.operations.revocation import find_client_id
 from authz_server.operations.stop_acts import note_stop
@@ -30,6 +33,9 @@ from authz_server.tokens.models import RevokedToken, Stop
 from authz_server.tokens.stops import StopKind, lock_resource_server
 
 MAXIMUM_REASON_CHARACTERS = 500
+#: The largest number of clients that the extent of a stop names.
+NAMED_CLIENTS = 500
+_GRANT = CLIENT_GRANT.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,9 @@ class BlastRadius:
         kind: ``scope``, ``client``, ``resource-server`` or ``programme``.
         subject: the canonical id or name.
         scopes: the scopes without tokens; of a stopped client, those that it holds.
-        clients: the clients that hold one of the scopes, or are stopped themselves.
+        clients: the clients that are stopped themselves or hold one of the scopes, up to
+            :data:`NAMED_CLIENTS` of them.
+        client_count: their number.
         resource_servers: the resource servers that own the scopes.
         in_force: the number of tokens that become inactive or lose a scope, by the audit file;
             those that were exchanged from others are among them, and revoked ones are not. None:
@@ -76,6 +84,7 @@ class BlastRadius:
     subject: str
     scopes: tuple[str, ...]
     clients: tuple[str, ...]
+    client_count: int
     resource_servers: tuple[str, ...]
     in_force: int | None
     in_force_since: datetime | None
@@ -159,7 +168,7 @@ def set_stop(services: Services, planned: BlastRadius, *, reason: str, actor: st
             action="stop.set",
             subject=f"{kind}:{found.name}",
             reason=reason,
-            clients=len(planned.clients),
+            clients=planned.client_count,
             in_force=planned.in_force,
         )
         record_diff(session, {"stopped": {"before": None, "after": found.name}})
@@ -247,10 +256,7 @@ def _measure(services: Services, session: Session, kind: StopKind, found: _Subje
     scopes = set(found.scopes)
     if found.resource_server:
         scopes |= {name for name, owner in owners.items() if owner == found.resource_server}
-    # Joined, as the caller sees the clients.
-    granted = select(Client.id).join(CLIENT_GRANT, CLIENT_GRANT.c.client_id == Client.id)
-    granted = granted.where(CLIENT_GRANT.c.kind == "scope", CLIENT_GRANT.c.name.in_(scopes))
-    holders = set(session.scalars(granted))
+    holders, number = _find_holders(services, session, scopes, found.clients)
     concerned = set(scopes)
     for client_id in found.clients:
         client = session.get(Client, client_id)
@@ -263,7 +269,8 @@ def _measure(services: Services, session: Session, kind: StopKind, found: _Subje
         kind=kind,
         subject=found.name,
         scopes=tuple(sorted(concerned)),
-        clients=tuple(sorted(holders.union(found.clients))),
+        clients=holders,
+        client_count=number,
         resource_servers=tuple(
             sorted({owner for name in concerned if (owner := owners.get(name)) is not None})
         ),
@@ -271,6 +278,29 @@ def _measure(services: Services, session: Session, kind: StopKind, found: _Subje
         in_force_since=since,
         complete=since is not None and since <= now - longest,
     )
+
+
+def _find_holders(
+    services: Services, session: Session, scopes: AbstractSet[str], stopped: Sequence[str]
+) -> tuple[tuple[str, ...], int]:
+    """Return some of the clients that are stopped or hold a scope, and the number of all."""
+    of_scope = and_(_GRANT.kind == "scope", _GRANT.name.in_(sorted(scopes)))
+    query = select(_GRANT.client_id).where(of_scope)
+    reach = reach_of(services)
+    # A caller that is limited by resource servers alone sees each client with a scope of them.
+    if reach and (reach.limits.organisations is not None or not scopes <= reach.seen_scopes):
+        query = select(Client.id).join(CLIENT_GRANT, _GRANT.client_id == Client.id).where(of_scope)
+        query = query.execution_options(**{LISTS_CLIENTS: True})
+    # Of one scope, the index has each client once, in the order of the ids.
+    several = len(scopes) > 1
+    (client_id,) = query.selected_columns
+    counted = func.count(distinct(client_id) if several else client_id)
+    number = session.scalar(query.with_only_columns(counted, maintain_column_froms=True)) or 0
+    further = query.distinct() if several else query.order_by(_GRANT.client_id)
+    holders = session.scalars(further.limit(NAMED_CLIENTS)).all()
+    both = session.scalars(query.distinct().where(client_id.in_(stopped))).all() if stopped else ()
+    named = dict.fromkeys([*stopped, *holders])
+    return tuple(sorted([*named][:NAMED_CLIENTS])), number + len(stopped) - len(both)
 
 
 def _find_issued(

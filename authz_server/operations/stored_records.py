@@ -1,26 +1,53 @@
 """List the stored audit records, newest first."""
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, and_, cast, exists, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.models import AUDIT_NAME, AuditRecord
-from authz_server.audit.stored_rows import read_records
+from authz_server.audit.stored_rows import load, read_records
 from authz_server.operations.audit.spellings import find_spellings
-from authz_server.operations.id_lists import OWN_CLIENTS, is_sqlite
+from authz_server.operations.id_lists import OWN_SUBJECTS, is_one_of, is_sqlite
 
 #: As far as the clocks of nodes may differ.
 _CLOCK_STEP = timedelta(hours=1)
 #: How many records on each side of the beginning and the end of a period give its numbers.
 _NEXT = 100
+#: The largest number of records of one filter that are found first, before the other filters.
+_FEW = 500
+#: The largest number of ids in one query.
+_CHUNK = 5_000
+#: The actions whose records alone have a kind of names in their details; other kinds, any may have.
+_ACTIONS_WITH_NAMES = {
+    "client": ("token.revoked",),
+    "scope": (
+        "client.created",
+        "client.updated",
+        "client.registered",
+        "scope.programme_defined",
+        "scope.programme_deleted",
+    ),
+}
+_Numbers = Sequence[tuple[Callable[[Any, int], Any], int]]
 
 
 class _Alternative(NamedTuple):
@@ -132,20 +159,17 @@ def find_newest(
         before: the number below which the page begins; None: the first page.
         limit: the largest number of records.
     """
-    # Those of few clients are found by subject: SQLite finds them unless an equality has another
-    # index.
-    by_subject = session.info.get(OWN_CLIENTS) is not None
-    alternatives = _alternatives(filters, of_sqlite=is_sqlite(session), by_subject=by_subject)
-    if by_subject:
-        alternatives = [_Alternative(or_(*(each.condition for each in alternatives)))]
-    numbers = [*_numbers(session, filters), *([] if before is None else [(operator.lt, before)])]
-    queries = [
-        select(AuditRecord)
-        .where(condition, *(compare(record_id, number) for compare, number in numbers))
-        .order_by(record_id.desc())
-        .limit(limit)
-        for condition, record_id in alternatives
+    numbers: _Numbers = [
+        *_numbers(session, filters),
+        *([] if before is None else [(operator.lt, before)]),
     ]
+    subjects = find_subjects() if (find_subjects := session.info.get(OWN_SUBJECTS)) else None
+    few = _find_few(session, filters, numbers)
+    if few is None and subjects is not None:
+        few = _find_of_subjects(session, subjects, filters, numbers)
+    if few is not None:
+        return _read_among(session, sorted(few, reverse=True), filters, limit)
+    queries = _queries(_alternatives(session, filters), numbers, limit)
     if len(queries) == 1:
         return read_records(session, queries[0])
     found: set[int] = set()
@@ -153,6 +177,75 @@ def find_newest(
         found.update(session.scalars(query.with_only_columns(AuditRecord.id)))
     newest = select(AuditRecord).where(AuditRecord.id.in_(sorted(found, reverse=True)[:limit]))
     return read_records(session, newest.order_by(AuditRecord.id.desc()))
+
+
+def _find_few(
+    session: Session, filters: RecordFilters, numbers: _Numbers
+) -> Collection[int] | None:
+    """Return the ids of the records that one of several filters selects, if they are few.
+
+    Otherwise a database may read all records of a frequent name for those of a rare one. They are
+    not narrowed to what the caller sees, which may be a small part.
+
+    Returns:
+        None: there is one filter alone, or each of them selects many.
+    """
+    wanted = _indexed(filters)
+    for name in wanted if len(wanted) > 1 else ():
+        each = RecordFilters(spellings=filters.spellings, **{name: wanted[name]})
+        found: set[int] = set()
+        for query in _queries(_alternatives(session, each), numbers, _FEW + 1):
+            found.update(session.connection().scalars(query.with_only_columns(AuditRecord.id)))
+            if len(found) > _FEW:
+                break
+        else:
+            return found
+    return None
+
+
+def _find_of_subjects(
+    session: Session, subjects: Sequence[str], filters: RecordFilters, numbers: _Numbers
+) -> Collection[int]:
+    """Return the ids of the records of subjects that match: an index has those of each subject."""
+    is_own = is_one_of(AuditRecord.subject, subjects, is_sqlite=is_sqlite(session))
+    condition = or_(*(each.condition for each in _alternatives(session, filters, at_once=True)))
+    (query,) = _queries([_Alternative(and_(is_own, condition))], numbers, None)
+    ids = query.with_only_columns(AuditRecord.id).order_by(None)
+    return session.connection().scalars(ids).all()
+
+
+def _read_among(
+    session: Session, ids: Sequence[int], filters: RecordFilters, limit: int
+) -> list[AuditRecord]:
+    """Return the first records with these ids that match and that the caller sees."""
+    condition = or_(*(each.condition for each in _alternatives(session, filters, at_once=True)))
+    found: list[AuditRecord] = []
+    begin, number = 0, 2 * limit
+    while begin < len(ids) and len(found) < limit:
+        chunk = AuditRecord.id.in_(ids[begin : begin + number])
+        query = select(AuditRecord).where(chunk, condition).order_by(AuditRecord.id.desc())
+        found += read_records(session, query.limit(limit - len(found)))
+        begin, number = begin + number, min(2 * number, _CHUNK)
+    return found
+
+
+def _indexed(filters: RecordFilters) -> Mapping[str, Any]:
+    """Return the filters that an index has, by their names; the rarest first, as a rule."""
+    names = ("subject", "jti", "key", "client", "actor", "action", "ring", "scope")
+    return {name: wanted for name in names if (wanted := getattr(filters, name)) is not None}
+
+
+def _queries(
+    alternatives: _Alternatives, numbers: _Numbers, limit: int | None
+) -> Sequence[Select[Any]]:
+    """Return the query of the newest records of each alternative."""
+    return [
+        select(AuditRecord)
+        .where(condition, *(compare(record_id, number) for compare, number in numbers))
+        .order_by(record_id.desc())
+        .limit(limit)
+        for condition, record_id in alternatives
+    ]
 
 
 def _numbers(
@@ -183,22 +276,33 @@ def _numbers(
             yield operator.le, max(found)
 
 
-def _alternatives(filters: RecordFilters, *, of_sqlite: bool, by_subject: bool) -> _Alternatives:
+def _alternatives(
+    session: Session, filters: RecordFilters, *, at_once: bool = False
+) -> _Alternatives:
     """Return the conditions of the records that match, each of which has one of them.
 
     Args:
+        session: for reading.
         filters: the records to find, with the spellings of the scope.
-        of_sqlite: whether the database is SQLite.
-        by_subject: whether no index but that of the subjects is read.
+        at_once: whether the records are found by their ids or subjects.
     """
+    of_sqlite = is_sqlite(session)
     action: ColumnElement[str] = AuditRecord.action.expression
     actor: ColumnElement[str] = AuditRecord.actor.expression
-    names = _has_name if by_subject else _join_names
-    if by_subject and of_sqlite:
+    names = _has_name if at_once else partial(_join_names, filters.action)
+    if at_once and of_sqlite:
         action, actor = cast(action, String), cast(actor, String)
+
+    def of_action(wanted: str) -> Iterable[_Alternative]:
+        is_one = at_once or not _is_kind(wanted) or len(_indexed(filters)) > 1
+        actions = None if is_one else _find_actions(session, wanted)
+        if actions is None:
+            return [_Alternative(_is_action(action, wanted))]
+        return [_Alternative(action == each) for each in actions or (wanted,)]
+
     made: tuple[tuple[Any, Callable[[Any], Iterable[_Alternative]]], ...] = (
         (filters.actor, lambda wanted: [_Alternative(actor == wanted)]),
-        (filters.action, lambda wanted: [_Alternative(_is_action(action, wanted))]),
+        (filters.action, of_action),
         (filters.subject, lambda subject: [_of_subject(subject)]),
         (
             filters.client,
@@ -230,8 +334,11 @@ def _of_subject(*subjects: str) -> _Alternative:
     return _Alternative(AuditRecord.subject.in_(subjects))
 
 
-def _join_names(kind: str, *names: str) -> Iterable[_Alternative]:
+def _join_names(action: str | None, kind: str, *names: str) -> Iterable[_Alternative]:
     """Return the records whose details have one of the names, by the index of each name."""
+    of_actions = _ACTIONS_WITH_NAMES.get(kind, ())
+    if action is not None and of_actions and not any(_fits(each, action) for each in of_actions):
+        return
     for name in names:
         row = AUDIT_NAME.alias().c
         yield _Alternative(
@@ -243,12 +350,39 @@ def _join_names(kind: str, *names: str) -> Iterable[_Alternative]:
 def _has_name(kind: str, *names: str) -> Iterable[_Alternative]:
     """Return the condition that the details of a record have one of the names."""
     row = AUDIT_NAME.c
-    of_record = exists().where(row.record_id == AuditRecord.id)
-    yield _Alternative(of_record.where(row.kind == kind, row.name.in_(names)))
+    of_record = select(row.record_id).where(row.record_id == AuditRecord.id)
+    one = of_record.where(row.kind == kind, row.name.in_(names)).limit(1)
+    # With EXISTS, PostgreSQL may read all records of a name for few of these.
+    yield _Alternative(one.scalar_subquery().is_not(None))
+
+
+def _find_actions(session: Session, kind: str) -> Sequence[str] | None:
+    """Return the actions of a kind that records have: the index is read once for each of all.
+
+    Its own order need not be that of their letters, so that no range of it has one kind.
+
+    Returns:
+        None: one of them cannot be read.
+    """
+    action = AuditRecord.__table__.c.action
+    found = select(func.min(action).label("action")).cte("found", recursive=True)
+    following = select(func.min(action)).where(action > found.c.action).scalar_subquery()
+    found = found.union_all(select(following).where(found.c.action.is_not(None)))
+    query = select(found.c.action).where(found.c.action.is_not(None))
+    actions = load(lambda: session.scalars(query).all())
+    return actions and [each for each in actions if type(each) is str and _fits(each, kind)]
+
+
+def _is_kind(action: str) -> bool:
+    return action.endswith(".")
+
+
+def _fits(action: str, wanted: str) -> bool:
+    return action.startswith(wanted) if _is_kind(wanted) else action == wanted
 
 
 def _is_action(action: ColumnElement[str], wanted: str) -> ColumnElement[bool]:
-    return action.startswith(wanted, autoescape=True) if wanted.endswith(".") else action == wanted
+    return action.startswith(wanted, autoescape=True) if _is_kind(wanted) else action == wanted
 
 
 def _revokes_token(jti: str, *, of_sqlite: bool) -> ColumnElement[bool]:

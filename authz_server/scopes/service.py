@@ -90,10 +90,25 @@ class ScopeService:
         return scope
 
     def list_scopes(
-        self, session: Session, *, resource_server_id: str | None = None
+        self,
+        session: Session,
+        *,
+        resource_server_id: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> Sequence[Scope]:
-        """Return the catalogue by name, or the part that one resource server owns."""
+        """Return the catalogue by name, or the part that one resource server owns.
+
+        Args:
+            session: a database session.
+            resource_server_id: the owner; None: any.
+            after: the name after which the list begins; None: at its beginning.
+            limit: the largest number of scopes; None: all.
+        """
         query = select(Scope).options(selectinload(Scope.aliases)).order_by(Scope.name)
+        query = query.limit(limit)
+        if after is not None:
+            query = query.where(Scope.name > after)
         if resource_server_id is not None:
             query = query.where(Scope.resource_server_id == resource_server_id)
         return session.scalars(query).all()

@@ -33,7 +33,11 @@ class ScopeUse(Base):
     """
 
     __tablename__ = "scope_use"
-    __table_args__ = (Index(None, "last_at"),)
+    __table_args__ = (
+        Index(None, "last_at"),
+        Index(None, "scope", "last_at"),
+        Index(None, "first_at"),
+    )
 
     client_id: Mapped[str] = mapped_column(String(128), primary_key=True)
     scope: Mapped[str] = mapped_column(String(200), primary_key=True)

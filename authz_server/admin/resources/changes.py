@@ -71,7 +71,7 @@ def list_all(call: Call) -> Reply:
         call.services,
         ChangeFilters(states=states, actor=query.actor),
         after=None if after is None else (after.split(" ")[0], after.split(" ")[1]),
-        limit=query.limit + 1,
+        limit=query.most + 1,
     )
     return call.page(found, lambda change: f"{change.requested_at.isoformat()} {change.id}")
 

@@ -178,7 +178,7 @@ def list_clients(call: Call) -> Reply:
         filters,
         ClientOrder(query.sort, query.descending),
         after=_place(call.after()),
-        limit=query.limit + 1,
+        limit=query.most + 1,
         most={False: 0, True: COUNTED, "exact": None}[query.total],
     )
     clients = [shown(call, each) for each in found.clients]

@@ -14,7 +14,7 @@ from authz_server.operations.event_streams import (
     delete_stream,
     get_stream,
     list_streams,
-    list_undelivered,
+    page_undelivered,
     retry_events,
     set_stream,
 )
@@ -70,8 +70,10 @@ def show(call: Call) -> Reply:
 def list_all_undelivered(call: Call) -> Reply:
     """Answer a page of the undelivered events of a stream, the oldest first."""
     stream = load(call)
-    found = list_undelivered(call.services, stream.resource_server_id)
-    return call.page(found, lambda each: each.record_id, whole=True)
+    found = page_undelivered(
+        call.services, stream.resource_server_id, after=call.after(), limit=call.query.most + 1
+    )
+    return call.page(found, lambda each: each.record_id)
 
 
 def create(call: Call) -> Reply:

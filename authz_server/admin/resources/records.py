@@ -11,16 +11,19 @@ from msgspec import Meta
 
 from authz_server.admin.calls import Call, Reply
 from authz_server.admin.long_reads import OneAtATime
-from authz_server.admin.pages import MAXIMUM_LIMIT, PageQuery
+from authz_server.admin.pages import MAXIMUM_LIMIT, CursorQuery, PageQuery, fitting
 from authz_server.admin.resources.clients import Instant
-from authz_server.operations.audit.search import search_trail
+from authz_server.operations.audit.search import TrailRecord, search_trail
 from authz_server.operations.audit.verify import verify_audit
-from authz_server.operations.audit.who import find_who
-from authz_server.operations.reports import report_least_privilege, report_owners
+from authz_server.operations.audit.who import WhoPlace, find_part_of_who
+from authz_server.operations.least_privilege import ReportPlace, report_part
+from authz_server.operations.reports import NAMED_CLIENTS, report_owners
 from authz_server.operations.stored_records import RecordFilters, list_records
 from authz_server.settings import STREAMS, describe_settings
 
 _TICK = timedelta(microseconds=1)
+#: The largest part of an answer to who could use a scope: each part takes as long as the whole.
+_MOST_CLIENTS = 10_000
 
 
 class AuditQuery(PageQuery, frozen=True, kw_only=True):
@@ -71,36 +74,42 @@ class TrailMembers(msgspec.Struct, frozen=True, kw_only=True):
     tokens_recorded: TokenRecords
 
 
-class WhoQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WhoQuery(CursorQuery, frozen=True, kw_only=True):
     """The parameters of the question who could use a scope at a time.
 
     Attributes:
         scope: a scope in any spelling; ``disburse`` and ``disburse/*`` stand for all below.
         at: the time.
+        limit: the largest number of clients in each list of the answer; the next part continues
+            each list.
     """
 
     scope: Annotated[str, Meta(min_length=1, max_length=200)]
     at: Instant
+    limit: Annotated[int, Meta(ge=1, le=_MOST_CLIENTS)] = 50
 
 
-class LeastPrivilegeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LeastPrivilegeQuery(CursorQuery, frozen=True, kw_only=True):
     """The parameters of the report of least privilege.
 
     Attributes:
         days: the length of the period until now.
+        limit: the largest number of entries in each list of the answer; the next part continues
+            each list.
     """
 
     days: Annotated[int, Meta(ge=1, le=3_660)] = 90
+    limit: Annotated[int, Meta(ge=1, le=MAXIMUM_LIMIT)] = 50
 
 
 class OwnersQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parameters of the report of owners.
 
     Attributes:
-        limit: the largest number of clients of each scope, and of callbacks; all without one.
+        limit: the largest number of clients of each scope, and of callbacks.
     """
 
-    limit: Annotated[int, Meta(ge=1, le=MAXIMUM_LIMIT)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAXIMUM_LIMIT)] = NAMED_CLIENTS
 
 
 class SettingsQuery(PageQuery, frozen=True, kw_only=True):
@@ -131,7 +140,7 @@ def list_audit(call: Call) -> Reply:
     """Answer a page of stored audit records, newest first."""
     query: AuditQuery = call.query
     filters = _filters(query)
-    found = list_records(call.services, filters, before=call.after(), limit=query.limit + 1)
+    found = list_records(call.services, filters, before=call.after(), limit=query.most + 1)
     return call.page(found, lambda record: record.id)
 
 
@@ -144,12 +153,16 @@ def search_audit(call: Call) -> Reply:
         # Of the records of one time, some may be on the page before.
         filters = replace(filters, until=datetime.fromisoformat(at) + _TICK)
         shown = int(number)
-    found = search_trail(call.services, filters, limit=query.limit + shown)
-    records = found.records[shown:]
+    found = search_trail(call.services, filters, limit=query.most + shown)
+    records: Sequence[TrailRecord] = found.records[shown:]
+    if query.limit is None:
+        records = fitting(records)
+    seen = found.records[: shown + len(records)]
     following = None
-    if found.more:
-        last = found.searched_until or found.records[-1].at
-        number = sum(record.at == last for record in found.records)
+    if found.more or len(seen) < len(found.records):
+        reached = found.searched_until if len(seen) == len(found.records) else None
+        last = reached or seen[-1].at
+        number = sum(record.at == last for record in seen)
         following = call.cursor(f"{last.isoformat()} {number}")
     destination = call.services.settings.audit.destination
     return Reply(
@@ -188,7 +201,11 @@ def verify_trail(call: Call) -> Reply:
 def show_who(call: Call) -> Reply:
     """Answer who could use a scope at a time, and who had a token with it."""
     query: WhoQuery = call.query
-    return Reply(find_who(call.services, query.scope, query.at))
+    after = WhoPlace(*(call.after() or ()))
+    found, following = find_part_of_who(
+        call.services, query.scope, query.at, after=after, limit=query.limit
+    )
+    return Reply(replace(found, next=None if following is None else call.cursor(following)))
 
 
 @cache
@@ -200,8 +217,12 @@ def lone_reports(retry_after_seconds: int) -> OneAtATime:
 def show_least_privilege(call: Call) -> Reply:
     """Answer what clients were permitted and do not use."""
     query: LeastPrivilegeQuery = call.query
+    after = ReportPlace(*(call.after() or ()))
     with lone_reports(call.services.settings.server.retry_after_seconds).one():
-        return Reply(report_least_privilege(call.services, days=query.days))
+        found, following = report_part(
+            call.services, days=query.days, after=after, limit=query.limit
+        )
+    return Reply(replace(found, next=None if following is None else call.cursor(following)))
 
 
 def show_owners(call: Call) -> Reply:
@@ -218,4 +239,4 @@ def list_settings(call: Call) -> Reply:
         for each in describe_settings(call.services.settings)
         if not (query.changed and each.is_default)
     ]
-    return call.page(sorted(found, key=lambda each: each.key), lambda each: each.key, whole=True)
+    return call.page(found, lambda each: each.key, whole=True)

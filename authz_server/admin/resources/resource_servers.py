@@ -27,6 +27,7 @@ from authz_server.operations.resource_servers import (
     create_resource_server,
     get_resource_server,
     list_resource_servers,
+    page_resource_servers,
     update_resource_server,
 )
 
@@ -80,7 +81,11 @@ class NewResourceServer(ResourceServerChanges, frozen=True, kw_only=True):
 
 def list_servers(call: Call) -> Reply:
     """Answer a page of resource servers, by id."""
-    text = call.query.q.casefold()
+    query: ResourceServerQuery = call.query
+    text = query.q.casefold()
+    if not text:
+        page = page_resource_servers(call.services, after=call.after(), limit=query.most + 1)
+        return call.page([_shown(call, each) for each in page], lambda server: server.id)
     found = [
         each
         for each in map(partial(_shown, call), list_resource_servers(call.services))

@@ -20,6 +20,7 @@ from authz_server.operations.scopes import (
     get_scope,
     import_g2p_connect,
     list_scopes,
+    page_scopes,
 )
 from authz_server.scopes.definition import Risk
 from authz_server.scopes.models import Scope
@@ -128,10 +129,15 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 def list_all(call: Call) -> Reply:
     """Answer a page of scopes, by name."""
     query: ScopeQuery = call.query
-    text = query.q.casefold()
+    text, server = query.q.casefold(), query.resource_server
+    if not text and query.risk is None:
+        page = page_scopes(
+            call.services, resource_server_id=server, after=call.after(), limit=query.most + 1
+        )
+        return call.page([_shown(call, each) for each in page], lambda scope: scope.name)
     found = [
         _shown(call, each)
-        for each in list_scopes(call.services, resource_server_id=query.resource_server)
+        for each in list_scopes(call.services, resource_server_id=server)
         if text in "\n".join((each.name, each.description, *each.aliases)).casefold()
         and query.risk in {None, each.risk}
     ]

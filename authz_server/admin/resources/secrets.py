@@ -22,11 +22,8 @@ from authz_server.clients.models import Client, Kind
 from authz_server.errors import NotFoundError
 from authz_server.operations.client_secrets import add_secret, end_secret, list_secrets
 from authz_server.operations.client_views import SecretView
-from authz_server.operations.secret_rotation import (
-    list_due_secrets,
-    order_of,
-    rotate_secret,
-)
+from authz_server.operations.due_secrets import DuePlace, list_some_due, place_of
+from authz_server.operations.secret_rotation import rotate_secret
 
 #: Ten years.
 _LONGEST_SECONDS = 3_660 * 86_400
@@ -108,7 +105,7 @@ class SecretResources:
         """Answer the secrets, including ended ones, by id."""
         self._require_own(call)
         found = list_secrets(call.services, call.parameters["client_id"], kind=self._kind)
-        return call.page(sorted(found, key=_id), _id, whole=True)
+        return call.page(found, _id, whole=True)
 
     def list_due(self, call: Call) -> Reply:
         """Answer a page of the secrets that end soon, the first one first.
@@ -117,8 +114,15 @@ class SecretResources:
         """
         query: DueQuery = call.query
         within = timedelta(seconds=query.within_seconds)
-        found = list_due_secrets(call.services, kind=self._kind, within=within)
-        return call.page(found, order_of, whole=True)
+        place = call.after()
+        found = list_some_due(
+            call.services,
+            kind=self._kind,
+            within=within,
+            after=None if place is None else DuePlace(*place),
+            limit=query.most + 1,
+        )
+        return call.page(found, place_of)
 
     def load(self, call: Call) -> SecretView:
         """Return the secret of the path; in a change, its client is locked."""

@@ -72,7 +72,7 @@ class NewProgramme(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def list_all(call: Call) -> Reply:
     """Answer a page of the stops in force, by kind and subject."""
-    return call.page(sorted(list_stops(call.services), key=_place), _place, whole=True)
+    return call.page(list_stops(call.services), _place, whole=True)
 
 
 def load(call: Call) -> StopView:

@@ -16,12 +16,8 @@ from authz_server.operations.client_secrets import (
     list_secrets,
 )
 from authz_server.operations.client_views import SecretView
-from authz_server.operations.secret_rotation import (
-    DueSecret,
-    RotatedSecret,
-    list_due_secrets,
-    rotate_secret,
-)
+from authz_server.operations.due_secrets import DueSecret, list_due_secrets
+from authz_server.operations.secret_rotation import RotatedSecret, rotate_secret
 
 _WRITE = "secrets:write"
 

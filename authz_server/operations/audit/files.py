@@ -195,6 +195,23 @@ def lines_backwards(path: Path, latest: bytes = b"~") -> Iterator[bytes]:
         yield rest
 
 
+def lines_since(file: IO[bytes], since: datetime) -> Iterator[bytes]:
+    """Yield the first line of a file, then its lines from a time on, after some before that time.
+
+    Args:
+        file: an open file that can seek.
+        since: the time.
+    """
+    yield file.readline()
+    begun = file.tell()
+    # A clock that was set back leaves later lines before earlier ones.
+    place = _find_end(file, _text(since, -_CLOCK_STEP)) - 2 * _BLOCK_BYTES
+    file.seek(max(place, begun))
+    if place > begun:
+        file.readline()
+    yield from file
+
+
 def _find_end(file: IO[bytes], latest: bytes) -> int:
     """Return the place after which every line is later than a time."""
     low, high = 0, file.seek(0, os.SEEK_END)

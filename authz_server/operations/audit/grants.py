@@ -14,6 +14,7 @@ from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import UNREADABLE_FACT, load, read_records
 from authz_server.clients.models import CLIENT_GRANT, Client
 from authz_server.operations.audit.files import within_time
+from authz_server.operations.id_lists import is_one_of, is_sqlite
 from authz_server.scopes.models import Scope
 from authz_server.tokens.models import Stop
 
@@ -57,11 +58,11 @@ class Grants:
     """The clients at the time.
 
     Attributes:
-        could: the clients that could obtain one of the scopes, by id.
+        could: the scopes that each client could obtain, by its id and in the order of the ids.
         unknown: the clients whose state is not known, since records were purged or altered.
     """
 
-    could: tuple[Grant, ...]
+    could: Mapping[str, tuple[str, ...]]
     unknown: tuple[str, ...]
 
 
@@ -79,10 +80,7 @@ class _Client(NamedTuple):
     """The present row of a client."""
 
     id: str
-    name: str
-    organisation: str
     enabled: bool
-    allowed_scopes: Sequence[str]
     created_at: datetime
     starts_at: datetime | None
     expires_at: datetime | None
@@ -106,35 +104,50 @@ def find_grants(session: Session, scopes: Iterable[str], at: datetime) -> Grants
     earlier = _changes_of(session, sorted(later), at)
     stopped_scopes, stopped_clients = _find_stopped(session, at)
     wanted = set(scopes) - stopped_scopes
-    clients = _load_clients(session, wanted, sorted(later))
-    could, unknown = [], []
+    held = _load_held(session, wanted)
+    clients = _load_clients(session, sorted(held.keys() | later.keys()))
+    could, unknown = {}, []
     for client_id in sorted(clients.keys() | later.keys()):
-        state = _State(clients.get(client_id), later.get(client_id, ()), earlier.get(client_id, ()))
+        present = held.get(client_id, ())
+        client = clients.get(client_id)
+        state = _State(client, present, later.get(client_id, ()), earlier.get(client_id, ()))
         existed = load(partial(state.existed, at))
         if client_id in stopped_clients or existed is False:
             continue
         allowed = state.scopes()
         if allowed is None or existed is None:
             unknown.append(client_id)
-        elif held := sorted(wanted.intersection(allowed)):
-            could.append((client_id, tuple(held)))
+        elif found := sorted(wanted.intersection(allowed)):
+            could[client_id] = tuple(found)
+    return Grants(could=could, unknown=tuple(unknown))
+
+
+def describe_grants(
+    session: Session, could: Mapping[str, tuple[str, ...]], at: datetime
+) -> tuple[Grant, ...]:
+    """Return clients that could obtain scopes at a time, with what gave them these.
+
+    Args:
+        session: for reading.
+        could: the scopes of each, by its id.
+        at: the time.
+    """
     origins = {
         client_id: [each for each in changes if scopes_in(each) is not None]
-        for client_id, changes in _changes_of(session, [each for each, _ in could], at).items()
+        for client_id, changes in _changes_of(session, [*could], at).items()
     }
-    return Grants(
-        could=tuple(
-            Grant(
-                client_id=client_id,
-                name=clients[client_id].name if client_id in clients else "",
-                organisation=clients[client_id].organisation if client_id in clients else "",
-                scopes=held,
-                granted_at=origin[-1].at if (origin := origins.get(client_id)) else None,
-                granted_by=origin[-1].actor if origin else "",
-            )
-            for client_id, held in could
-        ),
-        unknown=tuple(unknown),
+    names = select(Client.id, Client.name, Client.organisation)
+    present = {row.id: row for row in _read_of(session, names, [*could])}
+    return tuple(
+        Grant(
+            client_id=client_id,
+            name=present[client_id].name if client_id in present else "",
+            organisation=present[client_id].organisation if client_id in present else "",
+            scopes=scopes,
+            granted_at=origin[-1].at if (origin := origins.get(client_id)) else None,
+            granted_by=origin[-1].actor if origin else "",
+        )
+        for client_id, scopes in could.items()
     )
 
 
@@ -143,14 +156,20 @@ class _State:
 
     Args:
         client: its present row; None: it was deleted.
+        present: the scopes in question that it has now.
         later: its changes since then, the oldest first.
         earlier: its changes until then, the oldest first.
     """
 
     def __init__(
-        self, client: _Client | None, later: Sequence[_Change], earlier: Sequence[_Change]
+        self,
+        client: _Client | None,
+        present: Iterable[str],
+        later: Sequence[_Change],
+        earlier: Sequence[_Change],
     ) -> None:
         self._client = client
+        self._present = present
         self._later = later
         self._earlier = earlier
 
@@ -171,12 +190,12 @@ class _State:
             and (expires_at is None or expires_at > at)
         )
 
-    def scopes(self) -> Sequence[str] | None:
-        """Return the allowed scopes; None: they are not known."""
+    def scopes(self) -> Iterable[str] | None:
+        """Return the allowed scopes, or those in question; None: they are not known."""
         if any(UNREADABLE_FACT in each.detail for each in (*self._earlier, *self._later)):
             return None
         if self._client is not None and all(scopes_in(each) is None for each in self._later):
-            return self._client.allowed_scopes
+            return self._present
         for record in reversed(self._earlier):
             if (found := scopes_in(record)) is not None:
                 return found
@@ -263,24 +282,33 @@ def _changes_of(
     return found
 
 
-def _load_clients(
-    session: Session, scopes: Iterable[str], changed: Sequence[str]
-) -> dict[str, _Client]:
-    """Return the clients that have one of the scopes now, and those that were changed."""
-    granted = select(CLIENT_GRANT.c.client_id).where(
-        CLIENT_GRANT.c.kind == "scope", CLIENT_GRANT.c.name.in_(sorted(scopes))
-    )
-    conditions: list[ColumnElement[bool]] = [Client.id.in_(granted)]
-    conditions += [
-        Client.id.in_(changed[start : start + _CHUNK]) for start in range(0, len(changed), _CHUNK)
-    ]
+def _load_held(session: Session, scopes: Iterable[str]) -> dict[str, list[str]]:
+    """Return which of the scopes each client has now that has one."""
+    grant = CLIENT_GRANT.c
+    query = select(grant.client_id, grant.name)
+    found: dict[str, list[str]] = {}
+    for client_id, name in session.execute(
+        query.where(grant.kind == "scope", grant.name.in_(sorted(scopes)))
+    ):
+        found.setdefault(client_id, []).append(name)
+    return found
+
+
+def _load_clients(session: Session, ids: Sequence[str]) -> dict[str, _Client]:
     columns = [getattr(Client, name) for name in _Client._fields]
     query = select(*columns).where(Client.kind == "client")
-    return {
-        row[0]: _Client(*row)
-        for condition in conditions
-        for row in session.execute(query.where(condition))
-    }
+    return {row[0]: _Client(*row) for row in within_time(_read_of(session, query, ids))}
+
+
+def _read_of(
+    session: Session, query: Select[*tuple[Any, ...]], ids: Sequence[str]
+) -> Iterable[Any]:
+    """Yield the rows of clients with these ids."""
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        yield from session.execute(
+            query.where(is_one_of(Client.id, chunk, is_sqlite=is_sqlite(session)))
+        )
 
 
 def _find_stopped(session: Session, at: datetime) -> tuple[set[str], set[str]]:

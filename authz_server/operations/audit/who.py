@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from sqlalchemy import select
@@ -19,7 +19,7 @@ from authz_server.operations.audit.files import (
     find_first_time,
     within_time,
 )
-from authz_server.operations.audit.grants import Grant, find_grants
+from authz_server.operations.audit.grants import Grant, describe_grants, find_grants
 from authz_server.operations.audit.spellings import find_catalogued
 from authz_server.settings import LONGEST_LIFETIME_SECONDS
 
@@ -56,24 +56,43 @@ class WhoAnswer:
         scopes: the scopes, by their canonical names.
         known: whether the catalogue has them now; one that it does not have is misspelled, or was
             removed, and then it stands for itself.
-        could: the clients that could obtain a token with one of them.
-        unknown: the clients whose state at the time is not known.
-        held: the clients that had such tokens, by the records of issued tokens.
+        could: the clients that could obtain a token with one of them, or a part of these.
+        could_count: the number of all of them.
+        unknown: the clients whose state at the time is not known, or a part of these.
+        unknown_count: the number of all of them.
+        held: the clients that had such tokens, by the records of issued tokens, or a part of these.
+        held_count: the number of all of them.
         files: the files of records that were read; empty: no issued token is known.
         destination: the destination of audit records in the settings; those of ``stdout`` and
             ``stderr`` cannot be read here.
         complete: whether the records begin early enough to have every such token.
+        next: the cursor of the next part; None: there is none.
     """
 
     at: datetime
     scopes: tuple[str, ...]
     known: bool = True  # A server of the release before does not say so.
     could: tuple[Grant, ...]
+    could_count: int
     unknown: tuple[str, ...]
+    unknown_count: int
     held: tuple[HeldTokens, ...]
+    held_count: int
     files: tuple[str, ...]
     destination: str
     complete: bool
+    next: str | None = None
+
+
+class WhoPlace(NamedTuple):
+    """The ids of the last clients of a part of an answer, in each of its lists."""
+
+    could: str = ""
+    unknown: str = ""
+    held: str = ""
+
+
+_BEGINNING = WhoPlace()
 
 
 def find_who(
@@ -92,6 +111,31 @@ def find_who(
         ReadingTooLongError: the time limit has passed.
         sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
     """
+    return find_part_of_who(services, scope, at, files=files)[0]
+
+
+def find_part_of_who(  # noqa: PLR0913 - what, when, from where
+    services: Services,
+    scope: str,
+    at: datetime,
+    *,
+    files: Sequence[Path] = (),
+    after: WhoPlace = _BEGINNING,
+    limit: int | None = None,
+) -> tuple[WhoAnswer, WhoPlace | None]:
+    """Return a part of the answer of :func:`find_who`, and where the next part begins.
+
+    Args:
+        services: the parts of the server.
+        scope: the scope.
+        at: the time.
+        files: the files of audit records.
+        after: the place after which the part begins.
+        limit: the largest number of clients in each list; None: all.
+
+    Returns:
+        the part, and the place at which it ends; None: it is the last one.
+    """
     destination = services.settings.audit.destination
     paths = tuple(files) or find_audit_files(destination)
     with services.database.reading() as session:
@@ -100,18 +144,38 @@ def find_who(
         grants = find_grants(session, scopes, at)
         revoked = _find_revoked(session, at)
     spellings = frozenset[str]().union(*scopes.values())
+    issued = _find_issued(spellings, at, paths)
+    whole = ([*grants.could], grants.unknown, sorted(issued))
+    could, unknown, held = parts = [
+        [each for each in ids if each > end][:limit] for ids, end in zip(whole, after, strict=True)
+    ]
+    with services.database.reading() as session:
+        described = describe_grants(session, {each: grants.could[each] for each in could}, at)
     first_at = find_first_time(paths)
-    return WhoAnswer(
+    answer = WhoAnswer(
         at=at,
         scopes=tuple(sorted(scopes)),
         known=bool(catalogued),
-        could=grants.could,
-        unknown=grants.unknown,
-        held=_find_held(spellings, at, revoked, paths),
+        could=described,
+        could_count=len(grants.could),
+        unknown=tuple(unknown),
+        unknown_count=len(grants.unknown),
+        held=tuple(_describe(each, issued[each], spellings, revoked) for each in held),
+        held_count=len(issued),
         files=tuple(map(str, paths)),
         destination=destination,
         complete=first_at is not None and first_at <= at - _LONGEST,
     )
+    return answer, _find_end(whole, parts, after)
+
+
+def _find_end(
+    whole: Sequence[Sequence[str]], parts: Sequence[Sequence[str]], after: WhoPlace
+) -> WhoPlace | None:
+    """Return the place at which the parts of lists end; None: they are the last ones."""
+    ends = WhoPlace(*(part[-1] if part else end for part, end in zip(parts, after, strict=True)))
+    is_last = all(not ids or ids[-1] <= end for ids, end in zip(whole, ends, strict=True))
+    return None if is_last else ends
 
 
 class _Issued(msgspec.Struct, frozen=True):
@@ -125,9 +189,10 @@ class _Issued(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Issued).decode
 
 
-def _find_held(
-    spellings: frozenset[str], at: datetime, revoked: frozenset[str], paths: Sequence[Path]
-) -> tuple[HeldTokens, ...]:
+def _find_issued(
+    spellings: frozenset[str], at: datetime, paths: Sequence[Path]
+) -> dict[str, list[_Issued]]:
+    """Return the tokens in force with one of the scopes, by their clients."""
     found: dict[str, list[_Issued]] = {}
     period = Period(at - _LONGEST, at)
     for line in (line for path in reversed(paths) for line in _lines_of(path, period)):
@@ -137,9 +202,7 @@ def _find_held(
             continue
         if token.expires_at > at.timestamp() and not spellings.isdisjoint(token.scope.split(" ")):
             found.setdefault(token.client_id, []).append(token)
-    return tuple(
-        _describe(client_id, found[client_id], spellings, revoked) for client_id in sorted(found)
-    )
+    return found
 
 
 def _lines_of(path: Path, period: Period) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from authz_server.audit.time_limit import reading_at_most
-from authz_server.operations.audit.files import Period, lines_backwards
+from authz_server.operations.audit.files import Period, lines_backwards, lines_since
 from authz_server.operations.audit.search import search_trail
 from authz_server.operations.stored_records import RecordFilters
 
@@ -72,3 +72,22 @@ def test_a_search_that_takes_too_long_continues_where_it_ended(operator, large):
         filters = RecordFilters(client="c3", until=page.searched_until + timedelta(microseconds=1))
     assert searches > 5
     assert len(found) == len(set(found)) == len(range(3, 20_000, 7))
+
+
+def test_the_tokens_in_force_are_counted_without_the_records_of_days(large):
+    """The first record, and those of the last two hours: older tokens have expired."""
+    since = BEGIN + timedelta(hours=94)
+    with large.open("rb") as file:
+        whole = file.readlines()
+        file.seek(0)
+        read = list(lines_since(file, since))
+    assert read[0] == whole[0]
+    assert read[1:] == whole[len(whole) - len(read) + 1 :]
+    wanted = [line for line in whole if not Period(since, None).leaves_out(line)]
+    assert set(wanted) <= set(read)
+    # An hour for clocks that were set back, and three blocks of the file.
+    assert len(read) <= len(wanted) + 3_600 / 17.28 + 3 * 1_048_576 / 400 + 1
+    with large.open("rb") as file:
+        for before in (BEGIN, BEGIN - timedelta(days=9)):
+            file.seek(0)
+            assert list(lines_since(file, before)) == whole

@@ -29,7 +29,7 @@ def desk(operator):
 
 def find_could(desk, at) -> list[str]:
     with desk.services.database.reading() as session:
-        return [each.client_id for each in find_grants(session, SCOPES, at).could]
+        return [*find_grants(session, SCOPES, at).could]
 
 
 def stop_for_a_while(desk, kind: str, subject: str):

@@ -1,17 +1,23 @@
 """Reports of many clients: what the database is asked for, and what is found."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event, insert
 
 from authz_server.clients.models import Client, ClientSecret
+from authz_server.operations import least_privilege
 from authz_server.operations.client_search import ClientFilters, find_clients
+from authz_server.operations.due_secrets import list_due_secrets
+from authz_server.operations.least_privilege import (
+    ReportPlace,
+    report_least_privilege,
+    report_part,
+)
 from authz_server.operations.limited_services import limit_services
 from authz_server.operations.permissions import Limits
-from authz_server.operations.reports import report_least_privilege
 from authz_server.operations.resource_servers import create_resource_server
-from authz_server.operations.secret_rotation import list_due_secrets
 from authz_server.scopes.uses import ScopeUse
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -141,4 +147,50 @@ def test_due_secrets_are_read_without_the_lists_of_their_clients(few):
     )
     assert [each.id for each in found] == [f"old-{each:05}" for each in range(0, 8, 2)]
     assert not any("allowed_scopes" in each or "record" in each for each in statements)
-    assert sum("client_secret" in each for each in statements) == 2
+    # Beside the fingerprints of the peppers.
+    reading = [each for each in statements if "client_secret" in each and "min(" not in each]
+    assert len(reading) == 2
+
+
+def _parts(services, limit):
+    """Return the lists of the report, from its parts."""
+    unused, dormant, due, after = [], [], [], ReportPlace()
+    while after is not None:
+        part, after = report_part(services, days=90, after=after, limit=limit)
+        for whole, more in (
+            (unused, part.unused_scopes),
+            (dormant, part.dormant_clients),
+            (due, part.secrets_due),
+        ):
+            assert len(more) <= limit
+            whole.extend(more)
+    return unused, dormant, due
+
+
+def test_parts_of_the_report_continue_one_another(few, monkeypatch):
+    """Each list by itself, also where it ends before the others."""
+    monkeypatch.setattr(least_privilege, "_CHUNK", 2)
+    old = {"record": "x", "description": "", "created_at": NOW - timedelta(days=400)}
+    with few.services.transaction() as session:
+        rows = [{"id": f"o{each}", "client_id": f"old-{each:05}", **old} for each in range(5)]
+        session.execute(insert(ClientSecret), rows)
+    limits = Limits(resource_servers=frozenset({"mapper"}))
+    limited = limit_services(few.services, limits, only_reads=True)
+    for services, due in ((few.services, 9), (limited, 7)):
+        whole = report_least_privilege(services)
+        assert (len(whole.unused_scopes), len(whole.secrets_due)) == (8, due)
+        # Those that end come first.
+        ends = [each.expires_at is None for each in whole.secrets_due]
+        assert ends == sorted(ends)
+        for limit in (1, 2, 3, 7, 8, 9, 20):
+            lists = (whole.unused_scopes, whole.dormant_clients, whole.secrets_due)
+            assert _parts(services, limit) == tuple(map(list, lists)), limit
+
+
+def test_a_part_of_the_report_reads_a_part_of_the_clients(few):
+    """As many as it lists, and the uses of these."""
+    add_clients(few, 8, 1_200)
+    _, statements = statements_of(few, lambda: report_part(few.services, days=90, limit=20))
+    reading = [each for each in statements if re.search(r"FROM (client|scope_use)\b", each)]
+    assert len(reading) > 4
+    assert all("LIMIT" in each or "client_id IN" in each or "ANY" in each for each in reading)

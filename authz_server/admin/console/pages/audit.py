@@ -14,7 +14,9 @@ from authz_server.admin.problems import Problem
 from authz_server.operations.audit.export import harmless
 from authz_server.operations.permissions import UNLIMITED
 
-_PAGE = 30
+_PAGE, _PAGE_BESIDE = 30, 10
+#: The clients of a part of the answer who could use a scope.
+_CLIENTS = 30
 _FACTS = 5
 _FACT_CHARACTERS = 80
 _EXPORT_PAGE = 500
@@ -30,7 +32,10 @@ _COLUMNS = ("id", "at", "action", "actor", "subject", "detail")
 def show(view: View) -> Response:
     """Show the records that match, and the answer to the question about a moment."""
     filters = _filters(view)
-    page = view.desk.get(_path(view), **filters, cursor=view.arguments.get("cursor"), limit=_PAGE)
+    answer = _answer(view)
+    # Beside an answer, fewer records.
+    limit = _PAGE if answer is None else _PAGE_BESIDE
+    page = view.desk.get(_path(view), **filters, cursor=view.arguments.get("cursor"), limit=limit)
     return view.page(
         "audit.html",
         records=[_shown(_normal(each)) for each in page["items"]],
@@ -43,7 +48,7 @@ def show(view: View) -> Response:
             # Of a moment of today, the hour alone is left to enter.
             "moment": view.arguments.get("moment", "") or f"{view.now:%Y-%m-%dT%H:%M:00}",
         },
-        answer=_answer(view),
+        answer=answer,
         scopes=[each["name"] for each in view.desk.every("/scopes", "scopes:read")],
         chain=view.desk.get("/audit/verify") if "verify" in view.arguments else None,
     )
@@ -152,4 +157,5 @@ def _answer(view: View) -> Any:  # noqa: ANN401 - any JSON
     scope, moment = view.arguments.get("who", "").strip(), view.arguments.get("moment", "")
     if not scope or not moment:
         return None
-    return view.desk.get("/audit/who", scope=scope, at=as_utc(moment))
+    part = view.arguments.get("part")
+    return view.desk.get("/audit/who", scope=scope, at=as_utc(moment), limit=_CLIENTS, cursor=part)

@@ -6,7 +6,7 @@ from authz_server.admin.console.desk import path_of
 from authz_server.admin.console.diffs import changes_of
 from authz_server.admin.console.views import View
 
-_PAGE = 50
+_PAGE = 30
 #: The states in which a second person decides.
 WAITING = ("pending", "unconfirmed")
 

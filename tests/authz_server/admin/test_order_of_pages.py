@@ -1,0 +1,28 @@
+"""Lists whose database has another order of letters than that of code points."""
+
+from sqlalchemy import text
+
+
+def test_a_list_in_the_order_of_a_dictionary_loses_nothing_between_its_pages(site):
+    """There, a name in upper case stands between others, and not before them."""
+    names = ["apple", "Banana", "cherry", "Zebra", "fig-1", "fig_2"]
+    scope = {"name": "ordered/read"}
+    assert site.send("POST", "/scopes", json=scope).status_code == 201
+    for name in names:
+        programme = {"name": name, "scopes": ["ordered/read"]}
+        assert site.send("POST", "/programmes", json=programme).status_code == 200
+    database = site.services.database
+    if database.engine.dialect.name == "postgresql":
+        with database.transaction() as session:
+            known = "SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu'"
+            if session.scalar(text(known)):
+                changed = 'ALTER COLUMN name TYPE varchar(200) COLLATE "und-x-icu"'
+                session.execute(text(f"ALTER TABLE programme {changed}"))
+    for limit in (1, 2, 4):
+        found, cursor = [], ""
+        while cursor is not None:
+            page = site.get(f"/programmes?limit={limit}" + (f"&cursor={cursor}" if cursor else ""))
+            assert page.status_code == 200, page.text
+            found += [each["name"] for each in page.json["items"]]
+            cursor = page.json["next"]
+        assert found == sorted(names)
