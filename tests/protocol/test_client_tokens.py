@@ -157,7 +157,7 @@ def test_earlier_tokens_are_active_again_unless_they_are_revoked(
 
 def test_a_cut_off_counts_from_the_later_clock(stage: ApplicationFixture, monkeypatch):
     """Case Q225: the database's, where it is ahead of the machine's."""
-    measured = "authz_server.tokens.revocations.measure_clock_offset_seconds"
+    measured = "authz_server.tokens.issue_times.measure_clock_offset_seconds"
     for offset, later in ((3.0, 3.0), (-3.0, 0.0)):
         monkeypatch.setattr(measured, lambda _session, found=offset: found)
         with stage.services.database.reading() as session:
