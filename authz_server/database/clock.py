@@ -57,6 +57,8 @@ class ClockReading(Base):
     uptime_microseconds: Mapped[int] = mapped_column(BigInteger)
     steady_since_microseconds: Mapped[int] = mapped_column(BigInteger)
     leapt: Mapped[bool]
+    # The time that had certainly passed at that check; None: an earlier release made it.
+    reached_microseconds: Mapped[int | None] = mapped_column(BigInteger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class ClockGuard:
         steady = uptime.microseconds - known.steady_since_microseconds
         _advance(mark, known, now, elapsed, is_steady=steady >= TRUSTED_AFTER // _MICROSECOND)
         known.at_microseconds, known.uptime_microseconds = now, uptime.microseconds
+        known.reached_microseconds = mark.microseconds
         return ClockCheck(
             reached=_EPOCH + min(now, mark.microseconds) * _MICROSECOND,
             leap=leap * _MICROSECOND,
@@ -201,11 +204,16 @@ def has_certainly_passed(guard: ClockGuard | None, database: Database, seconds: 
 def _advance(
     mark: ClockMark, known: ClockReading, now: int, elapsed: int, *, is_steady: bool
 ) -> None:
-    """Advance the mark by at most the elapsed time; trust a clock that was corrected."""
+    """Advance the mark; trust a clock that was corrected.
+
+    Since this machine's last check, at most the elapsed time has passed. What other machines have
+    added meanwhile is a part of it.
+    """
     if is_steady:
         mark.microseconds, known.leapt = now, False
         return
-    mark.microseconds = max(mark.microseconds, min(now, mark.microseconds + elapsed))
+    if known.reached_microseconds is not None:
+        mark.microseconds = max(mark.microseconds, min(now, known.reached_microseconds + elapsed))
     if abs(now - mark.microseconds) <= LEAP // _MICROSECOND:
         known.leapt = False
 

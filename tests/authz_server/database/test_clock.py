@@ -201,3 +201,36 @@ def test_without_the_files_of_linux_the_uptime_is_the_processs(monkeypatch):
     assert first.boot == second.boot
     assert first.boot.startswith("process:")
     assert second.microseconds >= first.microseconds
+
+
+@pytest.mark.parametrize("machines", [2, 10])
+def test_machines_that_look_in_turn_add_up_to_no_more_time_than_has_passed(world, machines):
+    """Each has been up as long as the others: what one adds, the others must not add again."""
+    boots = [f"machine-{number}" for number in range(machines)]
+    for world.boot in boots:
+        world.look()
+    world.revoke("mine", timedelta(minutes=15))
+    right = world.now
+    world.now += 2 * HOUR
+    minute = timedelta(minutes=1)
+    for number in range(40):
+        # A machine that starts meanwhile has no earlier look to compare with.
+        for world.boot in [*boots, f"started-{number}"]:
+            reached = world.look().reached
+            assert reached <= right + CLOSE
+        world.now, right = world.now + minute, right + minute
+        world.uptime += 60_000_000
+        if number < 15:
+            world.purge()
+            assert world.is_revoked("mine")
+    assert right - reached < timedelta(minutes=2), "the time that passes is followed"
+
+
+def test_a_look_of_an_earlier_release_adds_no_time(world):
+    world.revoke("mine", timedelta(minutes=15))
+    with world.database.transaction() as session:
+        session.get(ClockReading, world.boot).reached_microseconds = None
+    before = world.now
+    world.now += 2 * HOUR
+    world.uptime += 600_000_000
+    assert world.look().reached <= before + CLOSE
