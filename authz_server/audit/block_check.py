@@ -74,7 +74,6 @@ class BlockCheck:
     Args:
         session: for reading.
         reader: verifies checkpoints.
-        checkpoints: checkpoints from elsewhere, by their place.
         kept_since: older records may be missing; None: none may, except by signed checkpoints.
         now: the present time.
     """
@@ -84,13 +83,11 @@ class BlockCheck:
         session: Session,
         reader: CheckpointReader,
         *,
-        checkpoints: Iterable[tuple[str, Checkpoint]],
         kept_since: datetime | None,
         now: datetime,
     ) -> None:
         self._session = session
         self._reader = reader
-        self._checkpoints = list(checkpoints)
         self._kept_since = kept_since
         self._now = now
         self._findings: list[Finding] = []
@@ -99,14 +96,17 @@ class BlockCheck:
         self._unsigned: AuditBlock | None = None
         self._last: AuditBlock | None = None
 
-    def run(self) -> BlockResult:
+    def run(self, checkpoints: Iterable[tuple[str, Checkpoint]]) -> BlockResult:
         """Check every block and record; the first place that is not intact comes first.
+
+        Args:
+            checkpoints: those of :meth:`read_checkpoints`, and from elsewhere, by their place.
 
         Raises:
             ReadingTooLongError: the time limit has passed.
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        known = self._known_blocks()
+        known = self._known_blocks(list(checkpoints))
         last = 0
         while True:
             require_time()
@@ -135,8 +135,9 @@ class BlockCheck:
             findings=tuple(self._findings),
         )
 
-    def _known_blocks(self) -> Mapping[int, tuple[str, str]]:
-        """Return the hash of each block that a checkpoint names, with the checkpoint's place."""
+    def read_checkpoints(self) -> Sequence[tuple[str, Checkpoint]]:
+        """Return the valid checkpoints of the blocks, by their place."""
+        valid = []
         for number, token in self._signatures():
             place = f"block {number}"
             if not isinstance(token, str):
@@ -148,14 +149,20 @@ class BlockCheck:
                 self._find("forged", place, "the checkpoint is refused: {why}", why=error)
                 continue
             if found is not None:
-                self._checkpoints.append((f"the checkpoint of {place}", found))
-        since = [each.kept_since for _, each in self._checkpoints if each.kept_since is not None]
+                valid.append((f"the checkpoint of {place}", found))
+        return valid
+
+    def _known_blocks(
+        self, checkpoints: Sequence[tuple[str, Checkpoint]]
+    ) -> Mapping[int, tuple[str, str]]:
+        """Return the hash of each block that a checkpoint names, with the checkpoint's place."""
+        since = [each.kept_since for _, each in checkpoints if each.kept_since is not None]
         if since:
             signed = time_of(max(since) * 1_000_000)
             self._kept_since = max(signed, self._kept_since or signed)
         return {
             each.block.number: (each.block.hash, place)
-            for place, each in self._checkpoints
+            for place, each in checkpoints
             if each.block is not None
         }
 

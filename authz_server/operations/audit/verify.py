@@ -2,7 +2,7 @@
 
 import codecs
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -82,18 +82,14 @@ def verify_audit(
     paths = tuple(files) or own
     with services.database.reading() as session:
         reader = _reader([*_stored_keys(session), *_keys_in(jwks)])
+        keep_days = settings.audit.keep_days
+        kept_since = now - timedelta(days=keep_days) if keep_days else None
+        blocks = BlockCheck(session, reader, kept_since=kept_since, now=now)
         # The heads first: the files are written before their heads are stored.
         known = _known_heads(session, settings.audit.destination, is_own=paths == own)
-        signed = _stored_checkpoints(session, reader)
-        check = _check_files(paths, reader, known)
-        keep_days = settings.audit.keep_days
-        stored = BlockCheck(
-            session,
-            reader,
-            checkpoints=[*signed, *check.checkpoints],
-            kept_since=now - timedelta(days=keep_days) if keep_days else None,
-            now=now,
-        ).run()
+        signed = [*_stored_checkpoints(session, reader), *blocks.read_checkpoints()]
+        check = _check_files(paths, reader, [*known, *_latest_heads(signed)])
+        stored = blocks.run([*signed, *check.checkpoints])
         events = _check_key_events(session)
     return _result(paths, reader, check, stored, events)
 
@@ -157,6 +153,17 @@ def _known_heads(session: Session, destination: str, *, is_own: bool) -> list[Kn
         )
         for row in session.scalars(select(AuditWriter))
     ]
+
+
+def _latest_heads(checkpoints: Iterable[tuple[str, Checkpoint]]) -> Iterable[KnownHead]:
+    """Return the latest signed record of each writer, which no one without a key can alter."""
+    latest: dict[str, KnownHead] = {}
+    for place, checkpoint in checkpoints:
+        for head in checkpoint.heads:
+            known = latest.get(head.writer)
+            if known is None or known.head.sequence < head.sequence:
+                latest[head.writer] = KnownHead(head=head, source=place)
+    return latest.values()
 
 
 def _stored_checkpoints(session: Session, reader: CheckpointReader) -> list[tuple[str, Checkpoint]]:

@@ -67,13 +67,13 @@ def record(database, *ages):
 
 def verify(database, now=NOW, *, keep_days=0, checkpoints=()):
     with database.reading() as session:
-        return BlockCheck(
+        check = BlockCheck(
             session,
             KEY.reader(),
-            checkpoints=checkpoints,
             kept_since=now - keep_days * DAY if keep_days else None,
             now=now,
-        ).run()
+        )
+        return check.run([*checkpoints, *check.read_checkpoints()])
 
 
 def faults(database, now=NOW, **options):

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import update
 
 from authz_server.app import EXTENSION, create_app
+from authz_server.audit.chain import NO_HASH, hash_line
 from authz_server.audit.events import ServerStarted, ServerStopped
-from authz_server.audit.models import AuditRecord
+from authz_server.audit.models import AuditBlock, AuditRecord, AuditWriter
 from authz_server.clients.models import Client
 from authz_server.settings import load_settings
 
@@ -116,6 +117,46 @@ def test_a_whole_trail_is_intact_and_each_place_of_tampering_is_named(site, tmp_
         row = AuditRecord.subject == "ministry"
         session.execute(update(AuditRecord).where(row).values(actor="operator:else"))
     assert "ALARM changed: record" in cli.run("audit", "verify").stdout
+
+
+def forge(site, event):
+    """Remove the first record of an event, and write what follows of its writer anew, unsigned."""
+    lines = [line for line in site.path.read_bytes().splitlines() if line]
+    first = next(line for line in lines if json.loads(line)["event"] == event)
+    writer = json.loads(first)["chain"]["writer"]
+    kept, sequence, digest = [], 0, NO_HASH
+    for line in lines:
+        record = json.loads(line)
+        if record["chain"]["writer"] != writer:
+            kept.append(line)
+        elif line != first and record["event"] != "audit.checkpoint":
+            sequence += 1
+            record["chain"] |= {"sequence": sequence, "previous": digest}
+            kept.append(json.dumps(record).encode())
+            digest = hash_line(kept[-1])
+    site.path.write_bytes(b"".join(line + b"\n" for line in kept))
+    with site.services[0].database.transaction() as session:
+        row = update(AuditWriter).where(AuditWriter.writer == writer)
+        session.execute(row.values(sequence=sequence, hash=digest))
+
+
+@pytest.mark.parametrize("signed", ["writer", "block"])
+def test_a_forged_end_of_a_file_is_told_by_the_heads_that_the_database_has_signed(site, signed):
+    """Whoever writes the file and the table, and has no key, can sign no other head."""
+    site.new_client("ministry", "mapper/link")
+    for _ in range(3):
+        site.ask("ministry", "mapper/link")
+    site.services[0].notify(ServerStarted(version="1", issuer="i", process_id=1))
+    site.checkpoint()
+    assert site.cli.json("audit", "verify")["intact"]
+    forge(site, "token.issued")
+    table, column = (AuditWriter, "checkpoint") if signed == "block" else (AuditBlock, "signature")
+    with site.services[0].database.transaction() as session:
+        session.execute(update(table).values({column: None}))
+    found = json.loads(site.cli.run("audit", "verify", "--json").stdout)["findings"]
+    assert found[0]["fault"] in {"changed", "cut off"}
+    source = "the checkpoint of block" if signed == "block" else "the checkpoint of the writer"
+    assert source in found[0]["detail"]
 
 
 def test_files_are_verified_with_a_key_set_and_without_the_database(site, tmp_path):
