@@ -13,6 +13,7 @@ from authz_server.clients.models import Client
 from authz_server.clients.properties import NO_PROPERTIES, ClientProperties, read_properties
 from authz_server.clients.restrictions import Restrictions, restrictions_of
 from authz_server.clients.secrets import SecretScheme
+from authz_server.clients.token_exchange import TokenExchangePolicy
 from authz_server.clients.workload_identities import WorkloadIndex
 from authz_server.database.change_feed import ChangeSet
 
@@ -111,6 +112,7 @@ class ClientCache:
         self._by_identifier: dict[str, str] = {}
         self._interned: dict[frozenset[str], frozenset[str]] = {}
         self._imported: set[str] = set()
+        self._exchanging: set[str] = set()
         #: Finds clients that have no row; None: there are none.
         self.find_further: Callable[[str], ClientEntry | None] | None = None
         #: Finds the clients of a workload.
@@ -140,6 +142,15 @@ class ClientCache:
         client_id = self._by_identifier.get(normalised(identifier))
         return None if client_id is None else self._clients.get(client_id)
 
+    def find_exchanging(self, server_id: str) -> Iterator[TokenExchangePolicy]:
+        """Yield what each client may exchange that may exchange tokens for a resource server."""
+        # A copy: the change feed works on another thread.
+        for client_id in tuple(self._exchanging):
+            client = self._clients.get(client_id)
+            policy = client.properties.token_exchange if client is not None else None
+            if policy is not None and server_id in policy.audiences:
+                yield policy
+
     def apply(self, session: Session, changes: ChangeSet) -> None:
         """Read the changed rows again, or all rows if the change set does not name them."""
         if changes.everything:
@@ -166,6 +177,7 @@ class ClientCache:
         for entry in clients.values():
             self.workloads.replace(entry.id, entry.properties.workload_identities)
         self._imported = {entry.id for entry in clients.values() if _has_imported(entry)}
+        self._exchanging = {entry.id for entry in clients.values() if _is_exchanging(entry)}
         self._by_identifier = {
             normalised(entry.resource_server.identifier): entry.id
             for entry in clients.values()
@@ -190,6 +202,7 @@ class ClientCache:
         if before and before.resource_server:
             self._by_identifier.pop(normalised(before.resource_server.identifier), None)
         self._imported.discard(client_id)
+        self._exchanging.discard(client_id)
         identities = entry.properties.workload_identities if entry is not None else ()
         self.workloads.replace(client_id, identities)
         if entry is None:
@@ -198,6 +211,8 @@ class ClientCache:
         self._clients[client_id] = entry
         if _has_imported(entry):
             self._imported.add(client_id)
+        if _is_exchanging(entry):
+            self._exchanging.add(client_id)
         if entry.resource_server:
             self._by_identifier[normalised(entry.resource_server.identifier)] = client_id
 
@@ -256,6 +271,10 @@ class ClientCache:
 
 def _has_imported(entry: ClientEntry) -> bool:
     return any(secret.imported_record for secret in entry.secrets)
+
+
+def _is_exchanging(entry: ClientEntry) -> bool:
+    return entry.properties.token_exchange is not None
 
 
 def _resource_server(row: Client) -> ResourceServerEntry | None:

@@ -200,6 +200,7 @@ def _is_origin_cut_off(services: Services, claims: AccessTokenClaims) -> bool:
             each.kid,
             () if each.acts else spellings,
             read_instant(each.jti, each.iat),
+            each.aud,
         )
         for each in claims.exchanged_from
     )

@@ -145,12 +145,13 @@ class TokenStanding:
         found = find(client_id, kid, spellings)
         if not origins and not details:
             return found
-        ended_until, granted, is_whole = found
+        own_end, granted, is_whole = found
         first_id = None
         for origin in origins:
             # An actor token need not have the scopes.
             earlier = find(origin.client_id, origin.kid, () if origin.acts else spellings)
-            if read_instant(origin.jti, origin.iat) <= earlier.ended_until:
+            ended_until = max(earlier.ended_until, self.find_end_of_audience(origin.aud))
+            if read_instant(origin.jti, origin.iat) <= ended_until:
                 return _ENDED
             if not origin.acts:
                 first_id = first_id or origin.client_id
@@ -161,7 +162,7 @@ class TokenStanding:
         if details and granted and not self._are_granted(first_id or client_id, details):
             # Without a detail, the token would permit more than with it.
             granted, is_whole = (), False
-        return Standing(ended_until, granted, is_whole)
+        return Standing(own_end, granted, is_whole)
 
     def find(self, client_id: str, kid: str, spellings: Sequence[str]) -> Standing:
         """Return the standing of tokens that were not exchanged, without their details.

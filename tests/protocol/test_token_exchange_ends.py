@@ -180,6 +180,56 @@ def test_a_token_ends_with_a_revoked_key_that_signed_one_it_came_from(
         assert status_of(protocol, new) == 1
 
 
+@pytest.mark.parametrize(
+    "form", [{"properties": {"status_list": True}}, {"token_format": "reference"}]
+)
+@pytest.mark.parametrize("role", ["subject", "actor", "earlier subject"])
+@pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted", "renamed"])
+def test_a_token_ends_with_the_resource_server_of_one_it_came_from(
+    start_protocol, role: str, form: dict, *, is_deleted: bool
+):
+    """Also if it is for another one itself."""
+    protocol = start_protocol(
+        tokens={"several_resource_servers": "both"},
+        status_lists={"ttl_seconds": 5, "lifetime_seconds": 60},
+    )
+    with protocol.parties.change() as (changed, session):
+        # A token for both is possible if both have tokens of one form.
+        for name in ("mapper", "disburse")[: 2 if "token_format" in form else 1]:
+            changed.clients.update_resource_server(session, name, actor=ACTOR, **form)
+    subject = protocol.new_client(allowed_scopes=SCOPES)
+    gateway = new_gateway(protocol, actors=[subject.id])
+    good = protocol.new_token(subject, scope="mapper/link")
+    ending = protocol.new_token(
+        subject, scope="disburse/search" if role == "actor" else "disburse/search mapper/link"
+    )
+    acting = {"actor_token": ending, "actor_token_type": ACCESS_TOKEN}
+    new, other = (
+        exchange(protocol, gateway, presented, scope="mapper/link", **fields).json["access_token"]
+        for presented, fields in (
+            (good if role == "actor" else ending, acting if role == "actor" else {}),
+            (good, {}),
+        )
+    )
+    if role == "earlier subject":
+        new = exchange(protocol, new_gateway(protocol), new).json["access_token"]
+    tokens = (new, other, good)
+    assert [protocol.is_active(each) for each in tokens] == [True, True, True]
+    with protocol.parties.change() as (changed, session):
+        if is_deleted:
+            changed.clients.delete_client(session, "disburse", actor=ACTOR)
+        else:
+            changed.clients.update_resource_server(
+                session, "disburse", actor=ACTOR, identifier="https://other.example"
+            )
+    assert [protocol.is_active(each) for each in tokens] == [False, True, True]
+    require_refusal(exchange(protocol, gateway, new), 400, "invalid_request")
+    found = explain_token(protocol.services, new, protocol.demo.mapper.id)
+    assert found.cause == "origin_revoked"
+    if "properties" in form:
+        assert [status_of(protocol, each) for each in tokens] == [1, 0, 0]
+
+
 def test_the_client_revokes_its_exchanged_token_and_the_subject_cannot(
     protocol: Protocol, gateway, subject
 ):
@@ -264,7 +314,14 @@ def test_details_of_the_subject_token_are_kept_or_fewer(protocol: Protocol):
     new = fewer.json["access_token"]
     assert claims_of(new)["authorization_details"] == details[:1]
     assert seen_by(protocol, protocol.demo.disburse, new)["authorization_details"] == details[:1]
-    for other in ([details[0] | {"payment_cap": "11.00"}], [details[0] | {"count": 1}], asked):
+    assert details[0]["count"] == 10
+    for other in (
+        # Which Python takes for the one that the token has.
+        [details[0] | {"count": 10.0}],
+        [details[0] | {"payment_cap": "11.00"}],
+        [details[0] | {"count": 1}],
+        asked,
+    ):
         answer = exchange(protocol, gateway, token, authorization_details=json.dumps(other))
         require_refusal(answer, 400, "invalid_authorization_details")
     # The limits are those of the client to which the details were granted.

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.stored_rows import UNREADABLE_FACT, read_records
-from authz_server.clients.cache import ClientCache
+from authz_server.clients.cache import ClientCache, ClientEntry
 from authz_server.scopes.catalogue import ScopeCatalogue
 from authz_server.tokens.models import Programme
 
@@ -45,7 +45,7 @@ _CHANGES = (
 #: Changes of a scope; their details state its resource server.
 _OWNERS = ("scope.added", "scope.assigned", "scope.deleted")
 #: What concerns several resource servers, so that the reason may name what one must not know.
-_WITHOUT_REASON = frozenset({"programme", "key", "all"})
+_WITHOUT_REASON = frozenset({"programme", "key", "all", "audience"})
 _OF_STOPS = {"stop.set": "stopped", "stop.lifted": "resumed"}
 _HASH_CHARACTERS = 16
 
@@ -166,12 +166,13 @@ class EventContents:
         if kind == "resource-server":
             return name == server_id
         if kind == "audience":
-            # Of the resource server that was deleted, or that has another identifier now.
-            return False
+            # Of one that was deleted, or that has another identifier now: tokens for this one may
+            # be exchanged from its tokens.
+            return any(self._directory.find_exchanging(server_id))
         return kind != "programme" or self._may_belong(session, record, name, server_id)
 
     def _may_hold(self, session: Session, client_id: str, server_id: str) -> bool:
-        """Return whether a client could have tokens for a resource server.
+        """Return whether a client could have tokens for a resource server, or act in them.
 
         A token outlives the withdrawal of its scopes where it is verified offline, so that the
         scopes of earlier records of the client count as well as the present ones. A deleted client
@@ -183,12 +184,36 @@ class EventContents:
         earlier = select(AuditRecord).where(
             AuditRecord.subject == client_id, AuditRecord.action.in_(_CHANGES)
         )
+        records = read_records(session, earlier)
         names = {
             name
-            for each in read_records(session, earlier)
+            for each in records
             for name in each.detail.get("allowed_scopes", each.detail.get("scopes")) or ()
         }
-        return self._may_own(session, names, server_id)
+        return self._may_own(session, names, server_id) or self._may_act(
+            client, records, client_id, server_id
+        )
+
+    def _may_act(
+        self,
+        client: ClientEntry | None,
+        records: Iterable[AuditRecord],
+        client_id: str,
+        server_id: str,
+    ) -> bool:
+        """Return whether a token of a client could be the actor token of one for a resource server.
+
+        Such a client needs no scope. It is named as an actor of those that exchange tokens for the
+        resource server, or gets tokens in which it is not named, by impersonation.
+        """
+        policies = tuple(self._directory.find_exchanging(server_id))
+        if any(client_id in each.actors for each in policies):
+            return True
+        present = client.properties.token_exchange if client is not None else None
+        return bool(policies) and (
+            (present is not None and present.impersonation)
+            or any(_has_impersonated(each.detail) for each in records)
+        )
 
     def _may_belong(
         self, session: Session, record: AuditRecord, programme: str, server_id: str
@@ -238,3 +263,10 @@ class EventContents:
 
     def _named(self, name: str) -> dict[str, str]:
         return {"format": "opaque", "id": name}
+
+
+def _has_impersonated(detail: Mapping[str, Any]) -> bool:
+    """Return whether the record of a change gives a client the permission to impersonate."""
+    properties = detail.get("properties")
+    policy = properties.get("token_exchange") if isinstance(properties, dict) else None
+    return isinstance(policy, dict) and bool(policy.get("impersonation"))
