@@ -164,8 +164,10 @@ def _named(act: Act, template: str, values: Values) -> Iterable[str]:
 
 
 def _is_filled(act: Act, values: Values) -> bool:
-    """Return whether the form was sent: a plan needs its required fields."""
-    return not _missing(act, values)
+    """Return whether a plan can be made: with the required fields, and of what was entered."""
+    shows = any(field.member for field in act.fields)
+    entered = any(field.name in values for field in act.fields)
+    return not _missing(act, values) and (entered or not shows)
 
 
 def _missing(act: Act, values: Values) -> list[Field]:

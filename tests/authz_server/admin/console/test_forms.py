@@ -123,3 +123,22 @@ def test_a_plan_names_states_and_roles_as_other_pages_do(console):
     page = console.page(f"/act/operator-create?name=zoe&roles={limited}&lang=fr")
     assert "<bdi>api-owner resource_server=mapper</bdi>" in page
     assert "<bdi>activé</bdi>" in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/act/client-limits?id={client}",
+        "/act/client-keys?id={client}",
+        "/act/api-keys?id=mapper",
+        "/act/scope-edit?scope=mapper/link",
+        "/act/scope-assign?scope=mapper/link",
+        "/act/stream-set?id=mapper",
+    ],
+)
+def test_a_form_that_shows_what_stands_plans_what_is_entered(console, client_id, path):
+    """Before it is sent it plans nothing: neither that an owner is taken away, nor a refusal."""
+    answer = console.get(path.format(client=client_id))
+    assert answer.status_code == 200
+    assert 'id="plan"' not in answer.text
+    assert 'role="alert"' not in answer.text

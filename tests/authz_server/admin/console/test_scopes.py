@@ -118,3 +118,10 @@ def test_the_scopes_of_g2p_connect_are_imported(console):
         assert "/act/scope-import" not in console.page("/apis")
     done = console.confirm("/act/scope-import")
     assert done.headers["Location"] == "/apis?done=scope-import"
+
+
+def test_a_plan_names_a_risk_as_the_page_does(console, scope):
+    """In the language of the page."""
+    page = console.page(f"/act/scope-edit?scope={scope}&risk=money&lang=fr")
+    assert "<del><bdi>écriture</bdi></del>" in page
+    assert "<ins><bdi>argent</bdi></ins>" in page
