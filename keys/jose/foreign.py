@@ -11,6 +11,7 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from keys.errors import KeysError, TokenRefusedError
@@ -22,13 +23,14 @@ from keys.jose.compact import (
     split_segments,
 )
 from keys.jose.encryption import MAXIMUM_EXPONENT_BITS, is_for_encryption
-from keys.jose.jwk import PUBLIC_MEMBERS, load_public_key, public_jwk, thumbprint
-from keys.jose.signatures import (
-    PublicKey,
-    Verifier,
-    make_verifier,
-    signature_size,
+from keys.jose.jwk import (
+    PUBLIC_MEMBERS,
+    compute_thumbprint,
+    load_public_key,
+    public_jwk,
+    require_canonical_point,
 )
+from keys.jose.signatures import PublicKey, Verifier, make_verifier, signature_size
 
 #: The algorithms by which other parties may sign. "Ed25519" is RFC 9864's name of "EdDSA" with
 #: that curve; a key registered for either verifies both.
@@ -158,11 +160,12 @@ class ForeignKey:
         self._key = load_public_key(members, _READ_BY[members["kty"], members.get("crv")])
         self.certificate = _certificate_of(jwk, self._key)
         _require_bounded(self._key)
-        canonical = public_jwk(self._key)
-        if members["kty"] == "EC" and canonical != members:
-            # RFC 7518, 6.2.1.2. Another length would be another thumbprint of the same key.
-            raise KeysError("a key has a coordinate of the wrong length")
-        self.thumbprint = thumbprint(canonical)
+        if isinstance(self._key, EllipticCurvePublicKey):
+            require_canonical_point(self._key, members)
+        elif isinstance(self._key, RSAPublicKey):
+            # Numbers with leading zeros would be another thumbprint of the same key.
+            members = public_jwk(self._key)
+        self.thumbprint = compute_thumbprint(members)
         self._verifiers: dict[str, Verifier] = {}
 
     def verifier(self, alg: str) -> Verifier:

@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwcrypto.common import JWException
 from jwcrypto.jwk import JWK
 
 from keys.errors import KeysError
 from keys.jose.algorithms import KEY_USE, get_algorithm
+from keys.jose.compact import encode_segment
 from keys.jose.signatures import PrivateKey, PublicKey, require_fit
 from keys.signing_key import SigningKey
 
@@ -43,8 +47,18 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
     Raises:
         KeysError: it is not a public key.
     """
-    value: str = _parse(jwk).thumbprint()
-    return value
+    _parse(jwk)
+    return compute_thumbprint(jwk)
+
+
+def compute_thumbprint(members: Mapping[str, str]) -> str:
+    """Return the RFC 7638 thumbprint of a public key that has been read.
+
+    Args:
+        members: :data:`PUBLIC_MEMBERS` of its type, each in its only encoding.
+    """
+    text = json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return encode_segment(sha256(text.encode()).digest()).decode()
 
 
 def load_public_key(jwk: Mapping[str, str], alg: str) -> PublicKey:
@@ -63,6 +77,21 @@ def load_public_key(jwk: Mapping[str, str], alg: str) -> PublicKey:
         raise KeysError("a public key cannot be read") from error
     require_fit(key, algorithm)
     return key
+
+
+def require_canonical_point(key: EllipticCurvePublicKey, jwk: Mapping[str, str]) -> None:
+    """Refuse coordinates of another length (RFC 7518, 6.2.1.2), or beyond the field.
+
+    They would be another thumbprint of the same key.
+
+    Raises:
+        KeysError: a coordinate of ``jwk`` is not encoded as that of ``key``.
+    """
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    half = len(point) // 2
+    coordinates = encode_segment(point[:half]), encode_segment(point[half:])
+    if coordinates != (jwk["x"].encode(), jwk["y"].encode()):
+        raise KeysError("a key has a coordinate of the wrong length")
 
 
 def jwks_document(keys: Iterable[SigningKey]) -> bytes:

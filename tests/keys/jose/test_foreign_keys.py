@@ -43,6 +43,16 @@ def longer(member: str) -> str:
 
 MODULUS = RSA.public_key().public_numbers().n
 HIDDEN = JWK.from_pyca(EC).export_private(as_dict=True)
+#: The y of the point of P-256 whose x is 5, and the prime of the field.
+POINT_Y = 0x459243B9AA581806FE913BCE99817ADE11CA503C64D9A3C533415C083248FBCC
+FIELD = 2**256 - 2**224 + 2**192 + 2**96 - 1
+
+
+def small_point(x: int) -> dict[str, str]:
+    y = segment(POINT_Y.to_bytes(32))
+    return {"kty": "EC", "crv": "P-256", "x": segment(x.to_bytes(32)), "y": y}
+
+
 REFUSED_KEYS = {
     "RSA-1024": rsa_jwk(2**1_023 + 1, 65537),
     "RSA-8192": rsa_jwk(MODULUS**4, 65537),
@@ -55,6 +65,7 @@ REFUSED_KEYS = {
     "off-curve": {**JWKS["P-256"], "y": JWKS["P-256"]["x"]},
     "short-coordinate": {**JWKS["P-256"], "x": "AA"},
     "long-coordinate": {**JWKS["P-256"], "x": longer(JWKS["P-256"]["x"])},
+    "coordinate-beyond-the-field": small_point(5 + FIELD),
     "empty-coordinate": {**JWKS["P-256"], "x": ""},
     "padded-coordinate": {**JWKS["P-256"], "x": JWKS["P-256"]["x"] + "="},
     "coordinate-number": {**JWKS["P-256"], "x": 7},
@@ -81,6 +92,17 @@ def test_keys_that_cannot_be_registered(name):
         parse_key_set({"keys": [JWKS["Ed25519"], jwk]})
     published = json.dumps({"keys": [jwk, JWKS["Ed25519"]]}).encode()
     assert len(parse_published_key_set(published)) == 1
+
+
+@pytest.mark.parametrize("jwk", [small_point(5), *JWKS.values()], ids=["zeros", *JWKS])
+def test_a_key_has_the_thumbprint_that_another_library_finds(jwk):
+    """Also where a coordinate begins with zeros, which belong to it (RFC 7518, 6.2.1.2)."""
+    assert ForeignKey({**jwk, "kid": "a"}).thumbprint == JWK(**jwk).thumbprint()
+
+
+def test_an_rsa_key_with_leading_zeros_has_the_thumbprint_of_the_key():
+    padded = {**JWKS["RSA"], "n": longer(JWKS["RSA"]["n"])}
+    assert ForeignKey(padded).thumbprint == JWK(**JWKS["RSA"]).thumbprint()
 
 
 def many(count: int) -> list[dict[str, str]]:

@@ -32,6 +32,12 @@ def test_a_generated_key_is_public_readable_and_its_own(alg):
     assert load_public_key(jwk, alg) == private.public_key()
 
 
+@pytest.mark.parametrize("alg", list(ALGORITHMS))
+def test_thumbprints_are_those_of_another_library(alg):
+    jwk = public_jwk(generate_private_key(get_algorithm(alg)))
+    assert thumbprint(jwk) == JWK(**jwk).thumbprint()
+
+
 @pytest.mark.parametrize("curve", [ec.SECP192R1(), ec.SECP224R1()], ids=lambda each: each.name)
 def test_a_key_of_a_curve_without_a_name_in_jwks_is_refused(curve):
     private = ec.generate_private_key(curve)
