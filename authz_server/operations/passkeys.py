@@ -45,11 +45,17 @@ def list_passkeys(services: Services, operator: str) -> tuple[PasskeyView, ...]:
     """
     with services.transaction() as session:
         rows = _rows(session, find_operator(session, operator))
-        return tuple(sorted(map(_describe, rows), key=lambda each: each.id))
+        return tuple(sorted(map(describe_passkey, rows), key=lambda each: each.id))
 
 
-def remove_passkey(
-    services: Services, operator: str, passkey_id: str, *, actor: str, acting_operator: str = ""
+def remove_passkey(  # noqa: PLR0913 - who removes what, where
+    services: Services,
+    operator: str,
+    passkey_id: str,
+    *,
+    actor: str,
+    acting_operator: str = "",
+    own_session: bytes = b"",
 ) -> None:
     """Remove a passkey of an operator, for example of a lost device, and end all sessions.
 
@@ -61,6 +67,7 @@ def remove_passkey(
         passkey_id: the id of the passkey.
         actor: the recorded actor.
         acting_operator: the id of the operator that removes it; empty for others.
+        own_session: the digest of a session of the acting operator, which goes on.
 
     Raises:
         NotFoundError: there is no such operator or passkey.
@@ -71,14 +78,17 @@ def remove_passkey(
         session.refresh(row, with_for_update=True)
         passkeys = _rows(session, row)
         for passkey in passkeys:
-            if _describe(passkey).id == passkey_id:
+            if describe_passkey(passkey).id == passkey_id:
                 break
         else:
             raise NotFoundError(f"{row.name} has no passkey {passkey_id!r}.")
         if row.id == acting_operator and len(passkeys) == 1:
             raise ConflictError("This is your last passkey: add another one before you remove it.")
         session.delete(passkey)
-        session.execute(delete(OperatorSession).where(OperatorSession.operator_id == row.id))
+        others = OperatorSession.digest != own_session
+        session.execute(
+            delete(OperatorSession).where(OperatorSession.operator_id == row.id, others)
+        )
         store_audit_record(
             session,
             at=services.corrected_clock(),
@@ -88,7 +98,7 @@ def remove_passkey(
             operator_id=row.id,
             passkey=passkey.name,
         )
-        record_difference(session, _describe(passkey), None)
+        record_difference(session, describe_passkey(passkey), None)
 
 
 def _rows(session: Session, operator: Operator) -> list[OperatorPasskey]:
@@ -96,7 +106,8 @@ def _rows(session: Session, operator: Operator) -> list[OperatorPasskey]:
     return list(session.scalars(query.order_by(OperatorPasskey.created_at)))
 
 
-def _describe(row: OperatorPasskey) -> PasskeyView:
+def describe_passkey(row: OperatorPasskey) -> PasskeyView:
+    """Return the view of a passkey."""
     return PasskeyView(
         id=sha256(row.credential_id).hexdigest()[:_ID_CHARACTERS],
         name=row.name,

@@ -1,5 +1,7 @@
 """The pages by which local operators enrol and keep passkeys."""
 
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from flask import Response
@@ -8,15 +10,17 @@ from sqlalchemy.orm import Session
 from authz_server.admin.console.views import redirection
 from authz_server.admin.people import cookies
 from authz_server.admin.people.parts import PeopleParts, with_cookie
-from authz_server.admin.people.passkeys import name_of, passkeys_of
+from authz_server.admin.people.passkeys import passkeys_of
 from authz_server.admin.people.refusals import LogInRefusedError
 from authz_server.admin.people.rendering import answer_json, page
 from authz_server.admin.people.routes import ENROL, PageRoute
 from authz_server.admin.people.visits import Visit, object_of, text_of
-from authz_server.audit.records import store_audit_record
+from authz_server.audit.records import record_difference, store_audit_record
 from authz_server.database.operator_sessions import OperatorPasskey
 from authz_server.database.operators import Operator
+from authz_server.errors import ConflictError, NotFoundError
 from authz_server.operations.enrolment import find_enrolment, use_enrolment
+from authz_server.operations.passkeys import describe_passkey, list_passkeys, remove_passkey
 
 
 class PasskeyPages:
@@ -88,22 +92,15 @@ class PasskeyPages:
             return redirection("/")
         if found.caller.authenticated_at is None:
             return redirection(visit.link("/login", step_up="1", next="/passkeys"))
-        with self._parts.services.database.reading() as session:
-            passkeys = [
-                {
-                    "id": name_of(each.credential_id),
-                    "name": each.name,
-                    "created_at": each.created_at,
-                    "last_used_at": each.last_used_at,
-                }
-                for each in passkeys_of(session, found.session.operator_id)
-            ]
         return page(
             "passkeys.html",
             visit.texts,
             title=visit.texts("passkeys"),
             here="/passkeys?",
-            passkeys=passkeys,
+            passkeys=sorted(
+                list_passkeys(self._parts.services, found.session.operator_id),
+                key=attrgetter("created_at"),
+            ),
             csrf_token=visit.csrf_token,
         )
 
@@ -126,18 +123,20 @@ class PasskeyPages:
 
     def _remove_passkey(self, visit: Visit) -> Response:
         self._parts.guard.require_own_form(visit.environ, visit.field("csrf_token"))
-        operator_id = self._parts.require_fresh(visit).session.operator_id
-        with self._parts.services.transaction() as transaction:
-            operator = transaction.get_one(Operator, operator_id, with_for_update=True)
-            passkeys = passkeys_of(transaction, operator_id)
-            chosen = [
-                each for each in passkeys if name_of(each.credential_id) == visit.field("passkey")
-            ]
-            if chosen and len(passkeys) == 1:
-                raise LogInRefusedError("last_passkey", who=operator.name)
-            for passkey in chosen:
-                transaction.delete(passkey)
-                self._record(transaction, operator, passkey, "operator.passkey_removed")
+        found = self._parts.require_fresh(visit)
+        try:
+            # A session that began with a lost device ends.
+            with suppress(NotFoundError):  # it has been removed
+                remove_passkey(
+                    self._parts.services,
+                    found.session.operator_id,
+                    visit.field("passkey"),
+                    actor=found.caller.actor,
+                    acting_operator=found.session.operator_id,
+                    own_session=found.session.digest,
+                )
+        except ConflictError:
+            raise LogInRefusedError("last_passkey", who=found.session.name) from None
         return redirection("/passkeys")
 
     def _creation(
@@ -183,3 +182,4 @@ class PasskeyPages:
             operator_id=operator.id,
             passkey=passkey.name,
         )
+        record_difference(transaction, None, describe_passkey(passkey))

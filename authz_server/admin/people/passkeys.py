@@ -12,7 +12,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from webauthn.helpers import (
     base64url_to_bytes,
-    bytes_to_base64url,
     parse_authentication_credential_json,
     parse_client_data_json,
 )
@@ -192,11 +191,6 @@ def passkeys_of(session: Session, operator_id: str) -> Sequence[OperatorPasskey]
     """Return the passkeys of an operator, oldest first."""
     query = select(OperatorPasskey).where(OperatorPasskey.operator_id == operator_id)
     return session.scalars(query.order_by(OperatorPasskey.created_at)).all()
-
-
-def name_of(credential_id: bytes) -> str:
-    """Return the text by which a form names a passkey."""
-    return bytes_to_base64url(credential_id)
 
 
 def _handle_of(operator_id: str) -> bytes:

@@ -1,10 +1,13 @@
 """Passkeys: enrolment by a link, log-in, confirmation, and what is refused."""
 
+import re
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from authz_server.app import EXTENSION
+from authz_server.audit.models import AuditRecord
 from authz_server.operations.permissions import authorise
 from support.authenticator import USER_PRESENT, Authenticator, encode
 from support.people_site import URL, Visitor, running_people_site
@@ -14,6 +17,15 @@ from support.people_site import URL, Visitor, running_people_site
 def visitor(people) -> Visitor:
     """The browser of an operator who has enrolled, and is logged in."""
     return people.enrolled()
+
+
+def ids_of(people, visitor: Visitor, action: str) -> list[dict]:
+    """Return the ids in the diffs of the stored records of an action."""
+    rows = select(AuditRecord).where(
+        AuditRecord.action == action, AuditRecord.subject == visitor.name
+    )
+    with people.apps[0].extensions[EXTENSION].database.reading() as session:
+        return [each.detail["diff"]["id"] for each in session.scalars(rows)]
 
 
 def refusal(answer, people, status: int, reason: str) -> None:
@@ -177,11 +189,19 @@ def test_an_operator_keeps_several_passkeys_and_the_last_one_stays(people, visit
         options = visitor.options("/login/passkey/begin", token)
         answer = visitor.authenticator.get(options, passkey)
         assert visitor.script("/login/passkey/finish", {"credential": answer}, token)
-    first, second = visitor.authenticator.passkeys
-    fields = {"csrf_token": visitor.token("/passkeys"), "passkey": _name(first)}
-    assert visitor.post("/passkeys/remove", fields).status_code == 303
+    first, _ = visitor.authenticator.passkeys
+    shown = re.findall(r'name="passkey" value="([^"]+)"', page)
+    fields = {"csrf_token": visitor.token("/passkeys"), "passkey": shown[0]}
+    for _ in range(2):
+        assert visitor.post("/passkeys/remove", fields).status_code == 303
+    assert ids_of(people, visitor, "operator.passkey_removed") == [
+        {"before": shown[0], "after": None}
+    ]
+    (added,) = ids_of(people, visitor, "operator.passkey_added")
+    assert added["before"] is None
+    assert added["after"] in shown
     refusal(
-        visitor.post("/passkeys/remove", {**fields, "passkey": _name(second)}),
+        visitor.post("/passkeys/remove", {**fields, "passkey": shown[1]}),
         people,
         409,
         "last_passkey",
@@ -190,6 +210,22 @@ def test_an_operator_keeps_several_passkeys_and_the_last_one_stays(people, visit
     options = visitor.options("/login/passkey/begin", token)
     members = {"credential": visitor.authenticator.get(options, first)}
     refusal(visitor.script("/login/passkey/finish", members, token), people, 403, "passkey_unknown")
+
+
+def test_the_removal_of_a_passkey_ends_the_sessions_of_a_lost_device(people, visitor):
+    """Its thief may be logged in; the operator who removes it stays so."""
+    token = visitor.token("/passkeys")
+    credential = visitor.authenticator.create(visitor.options("/passkeys/begin", token))
+    visitor.script("/passkeys/finish", {"credential": credential, "name": "lost"}, token)
+    thief = Visitor(people, visitor.name)
+    thief.authenticator = visitor.authenticator
+    assert thief.log_in().status_code == 200
+    assert thief.get("/passkeys").status_code == 200
+    shown = re.findall(r'name="passkey" value="([^"]+)"', visitor.get("/passkeys").text)
+    fields = {"csrf_token": visitor.token("/passkeys"), "passkey": shown[1]}
+    assert visitor.post("/passkeys/remove", fields).status_code == 303
+    assert visitor.get("/passkeys").status_code == 200
+    assert thief.get("/passkeys").headers["Location"] == "/login?next=%2Fpasskeys"
 
 
 def test_a_passkey_is_added_by_a_fresh_log_in_alone(people, visitor):
