@@ -243,7 +243,7 @@ COUNTED_ALONE = Family(
     "authz_server_counted_alone_total",
     "counter",
     "Failed authentications, tokens and registration requests that a process counted for itself, "
-    "because the store of clients.throttle failed.",
+    "because the store of clients.throttle failed, or had no room for further ids and networks.",
     zeros=((),),
 )
 

@@ -24,7 +24,10 @@ class RequestsShed(NamedTuple):
 
 
 class CountedAlone(NamedTuple):
-    """A failure or a token was counted by one process alone, because the shared counts failed."""
+    """A failure or a token was counted by one process alone.
+
+    The shared counts failed, or had no room for further ids and networks.
+    """
 
 
 class PluginFailed(NamedTuple):
