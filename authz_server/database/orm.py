@@ -169,6 +169,8 @@ def open_database(settings: DatabaseSettings, *, may_create: bool = False) -> Da
 
     connector = PostgresConnector(settings)
     options = _pool_options(settings)
+    # A type that no column has: otherwise the first connection looks it up in the catalogue.
+    options["use_native_hstore"] = False
     engine = create_engine(_POSTGRESQL, **options, pool_pre_ping=True, creator=connector.open)
     follow_primary(engine, connector.opened, connector.look)
     return Database(engine, settings, connector)

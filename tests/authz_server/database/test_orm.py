@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from psycopg.types import TypeInfo
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
@@ -131,3 +132,12 @@ def test_a_statement_that_is_too_slow_is_ended_by_the_server(postgresql_url):
         pytest.raises(OperationalError),
     ):
         database.prepared_queries.fetch_one("SELECT pg_sleep(?::float)", "5")
+
+
+def test_the_first_connection_looks_up_no_type(postgresql_url, monkeypatch):
+    """Each command has a first connection: a query, and a savepoint around it."""
+    looked_up = []
+    monkeypatch.setattr(TypeInfo, "fetch", lambda _, name: looked_up.append(name))
+    with attached(postgresql_url) as database:
+        assert _read(database) == 1
+    assert looked_up == []
