@@ -37,8 +37,14 @@ _IMPORTED_BY_EVERY_SERVER = (
     "authz_server.clients.authentication.workload_identity",
     "authz_server.scopes.service",
     "authz_server.tokens.programmes",
+    "cryptography.hazmat.backends.openssl.backend",
+    "encodings.idna",
+    "encodings.utf_8_sig",
+    "glob",
+    "importlib.readers",
     "keys.backends.local.sql",
     "multiprocessing.util",
+    "timeit",
     "urllib.request",
 )
 
