@@ -16,12 +16,13 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import column, select, table
+from sqlalchemy import bindparam, column, select, table
 from sqlalchemy.orm import Session
 
 from authz_server.audit.destination import sync_folder
 from authz_server.audit.models import AuditRecord
 from authz_server.audit.seen_changes import SeenChange, is_lost, read_latest
+from authz_server.audit.stored_rows import load
 from authz_server.settings import AuditSettings, SettingsError
 from authz_server.settings.sources import describe_refusal
 
@@ -35,6 +36,12 @@ _LOCK_SECONDS = 1.0
 _POLL_SECONDS = 0.002
 #: Defined above this package, which knows the table by name alone.
 _KEY_EVENT = table("key_event", column("id"), column("hash"))
+# The hash of the first event of the keys, which is never deleted, is shared by copies alone.
+_IDENTITY = select(_KEY_EVENT.c.hash).order_by(_KEY_EVENT.c.id).limit(1)
+_RECORD = AuditRecord.__table__.c
+_STORED = select(_IDENTITY.scalar_subquery(), _RECORD.at, _RECORD.action, _RECORD.subject).where(
+    _RECORD.id == bindparam("id")
+)
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -55,12 +62,8 @@ _decode = msgspec.json.Decoder(_Kept).decode
 
 
 def read_identity(session: Session) -> str | None:
-    """Return what a database shares with its copies alone; None: it has no keys yet.
-
-    This is the hash of the first event of its keys, which is never deleted.
-    """
-    query = select(_KEY_EVENT.c.hash).order_by(_KEY_EVENT.c.id).limit(1)
-    found: str | None = session.scalar(query)
+    """Return what a database shares with its copies alone; None: it has no keys yet."""
+    found: str | None = session.scalar(_IDENTITY)
     return found
 
 
@@ -107,13 +110,14 @@ class LatestChangeFile:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        identity = read_identity(session)
+        before, latest = self._read(), max(map(_change_of, committed), default=None)
+        # Most often so: one query then is enough.
+        is_stored = before is not None and _is_stored(session, before)
+        identity = before.database if before is not None and is_stored else read_identity(session)
         if identity is None:
             return None
-        latest = max(map(_change_of, committed), default=None)
-        before = self._read()
         if before is not None and before.database == identity:
-            if is_lost(session, before.change):
+            if not is_stored and is_lost(session, before.change):
                 return before.change
             if latest is not None and latest.id <= before.id:
                 # Another process kept a later change; or that one is lost, and all tokens revoked.
@@ -164,6 +168,16 @@ class LatestChangeFile:
 
 def _change_of(record: AuditRecord) -> SeenChange:
     return SeenChange(record.id, record.at, record.action, record.subject)
+
+
+def _is_stored(session: Session, kept: _Kept) -> bool:
+    """Return whether a database of the same identity has this change."""
+    row = load(lambda: session.connection().execute(_STORED, {"id": kept.id}).first())
+    if row is None:
+        return False
+    identity, at, action, subject = row
+    stored = (identity, at, action, subject[:_SUBJECT_CHARACTERS])
+    return stored == (kept.database, kept.at, kept.action, kept.subject)
 
 
 def open_latest_change(audit: AuditSettings) -> LatestChangeFile | None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, literal, select
 
 from authz_server.audit import latest_change
 from authz_server.audit.latest_change import LatestChangeFile, require_latest_change
@@ -25,6 +25,9 @@ _numbers = count(1)
 def database(database_url, monkeypatch):
     """A database with the identity `one` and three changes."""
     monkeypatch.setattr(latest_change, "read_identity", lambda _: "one")
+    identity = select(literal("one"), *latest_change._STORED.selected_columns[1:])  # noqa: SLF001
+    where = latest_change._STORED.whereclause  # noqa: SLF001
+    monkeypatch.setattr(latest_change, "_STORED", identity.where(where))
     with attached(database_url) as database:
         store(database, "a", "b", "c")
         yield database
