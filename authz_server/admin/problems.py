@@ -20,6 +20,7 @@ from authz_server.errors import (
 from authz_server.operations.approvals import StaleChangeError
 from authz_server.operations.permissions import AuthenticationTooOldError
 from authz_server.operations.second_person import LogInAgainError
+from authz_server.settings import SettingsError
 from keys.errors import ClockOffError, InvariantError, KeysError, OrderRefusedError
 
 PROBLEM_TYPE = "application/problem+json"
@@ -111,7 +112,7 @@ def as_problem(  # noqa: PLR0911 - one for each kind of fault
             return Problem(next(names, "refused"), str(fault))
         case OrderRefusedError() | ClockOffError() | InvariantError():
             return Problem("conflict", str(fault))
-        case KeysError():
+        case KeysError() | SettingsError():
             return _unavailable(retry_after_seconds, str(fault))
         case IntegrityError() if _is_race(fault):
             return Problem("conflict", "Another request made or deleted the same meanwhile.")

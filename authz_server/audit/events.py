@@ -265,7 +265,7 @@ class StopLifted(Act, frozen=True, kw_only=True, tag="stop.lifted"):
     outcome: Literal["success"] = "success"
 
 
-class KeyChanged(Event, frozen=True, kw_only=True, tag="key.changed"):
+class KeyChanged(Act, frozen=True, kw_only=True, tag="key.changed"):
     """A signing key or its ring was changed.
 
     Attributes:

@@ -1,6 +1,9 @@
 """Records of changes: a row in the transaction of each change, and its event after the commit."""
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 #: The key in ``session.info`` of facts that every record of the transaction has.
 CONTEXT = "audit_context"
+_approval: ContextVar[Mapping[str, str]] = ContextVar("audit_approval")
 #: The key of the stored records that may get a diff of what the transaction did.
 _WITHOUT_DIFF = "audit_records_without_diff"
 #: Durably committed changes; their records are written as durably.
@@ -56,6 +60,16 @@ _OF_SUBJECTS: dict[str, type[CutOffRecorded | StopSet | StopLifted]] = {
 _NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from", "pepper_fingerprint"})
 
 
+@contextmanager
+def recorded_with(facts: Mapping[str, str]) -> Iterator[None]:
+    """Give the records of the block these facts, also of transactions that it knows nothing of."""
+    before = _approval.set(facts)
+    try:
+        yield
+    finally:
+        _approval.reset(before)
+
+
 def store_audit_record(
     session: Session, *, at: datetime, actor: str, action: str, subject: str, **detail: object
 ) -> None:
@@ -69,7 +83,7 @@ def store_audit_record(
         subject: the id of the changed object.
         detail: further facts; never a secret, token or key.
     """
-    facts = {**session.info.get(CONTEXT, {}), **detail}
+    facts = {**_approval.get({}), **session.info.get(CONTEXT, {}), **detail}
     record = AuditRecord(at=at, actor=actor, action=action, subject=subject, detail=facts)
     session.add(record)
     session.info.setdefault(STORED, []).append(record)

@@ -19,7 +19,7 @@ from authz_server.audit.pending_changes import (
     record,
     settle,
 )
-from authz_server.audit.records import CONTEXT
+from authz_server.audit.records import CONTEXT, recorded_with
 from authz_server.errors import ConflictError, NotFoundError, OperatorError
 from authz_server.operations.approvals import (
     CONTROL,
@@ -71,6 +71,7 @@ from authz_server.operations.requesters import (
     require_lifted,
 )
 from authz_server.operations.second_person import NotPermittedError, require_second_person
+from authz_server.settings import SettingsError
 from keys.errors import KeysError
 
 T = TypeVar("T")
@@ -259,11 +260,15 @@ def _decide_and_order(
         if change.operation in ORDERS:
             with open_keys(change.requested_by) as context:
                 order = read_order(change.operation, change.arguments or {})
-                apply_order(context, order, dry_run=decision.dry_run, control=control)
+                approver = {"approved_by": decision.decider.actor}
+                facts = {"change": change.id, **(approver if change.state == "approved" else {})}
+                with recorded_with(facts):
+                    apply_order(context, order, dry_run=decision.dry_run, control=control)
     except _FailedError as failed:
         _fail(services, decision, failed.cause)
         raise failed.cause from None
-    except (KeysError, StaleChangeError) as error:
+    except (KeysError, SettingsError, StaleChangeError) as error:
+        # Of the settings: the keys cannot be opened here.
         _fail(services, decision, error)
         raise
     return change

@@ -1,5 +1,6 @@
 """Find the tokens that the withdrawal of a key affects."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,6 +9,8 @@ from typing import Any
 from authz_server.operations.issued_tokens import Origins, find_issued_tokens
 from authz_server.settings import Settings
 from keys.signing_key import RingSnapshot, SigningKey
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,8 @@ def find_affected_tokens(
 ) -> AffectedTokens:
     """Return the tokens that ``keys`` of ``ring`` signed, and those exchanged from them.
 
-    Raises:
-        OSError: the file of the audit records cannot be read.
+    They are not known if the file of the audit records cannot be read: an order that asks for them
+    has been carried out.
     """
     affected = tuple(keys)
     lifetime = timedelta(seconds=ring.maximum_lifetime_seconds)
@@ -83,7 +86,11 @@ def _find_known(
         signed.add(str(record.get("jti")))
         return True
 
-    issued = find_issued_tokens(settings, is_affected, now)
+    try:
+        issued = find_issued_tokens(settings, is_affected, now)
+    except OSError as error:
+        logger.warning("the tokens of keys are not counted: %s", error)
+        return {}
     if issued is None:
         return {}
     return {

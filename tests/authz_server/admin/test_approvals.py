@@ -5,7 +5,9 @@ import json
 import pytest
 from werkzeug.test import Client
 
+from authz_server.admin.key_contexts import KeyContexts
 from authz_server.clients.validation import DEFAULT_GRANT_TYPES
+from authz_server.settings import SettingsError
 from support.admin_site import require_problem
 from support.approval_site import (
     MONEY,
@@ -64,6 +66,13 @@ def test_an_act_waits_for_another_person_who_approves_it(approvals, client, act)
     assert record["subject"] == change["id"]
     assert record["detail"]["requested_by"] == "client:caller via api"
     assert record["detail"]["diff"] == change["diff"]
+    named = [
+        each["detail"].get("approved_by")
+        for each in approvals.records("limit=20")
+        if each["detail"].get("change") == change["id"] and not each["action"].startswith("change.")
+    ]
+    assert named
+    assert set(named) == {"client:second via api"}
     again = approvals.decide(change["id"], "approve", "third")
     require_problem(again, 409, "conflict")
 
@@ -304,6 +313,22 @@ def test_a_change_that_rests_on_another_state_fails(approvals, client, act):
     assert approvals.api.get(f"/changes/{change}").json["problem"]
     assert approvals.api.get(path).json == before
     require_problem(approvals.decide(change, "approve"), 409, "conflict")
+
+
+def test_an_order_whose_keys_cannot_be_opened_fails(approvals, client, monkeypatch):
+    """A file of a Vault's login is missing, for example: nothing is done, and it is known."""
+    answer, path = request_act(approvals, "key.activate", client)
+    change, before = answer.json["id"], approvals.api.get(path).json
+
+    def refuse(*_arguments, **_named):
+        raise SettingsError("it is missing", file="secret-id")
+
+    monkeypatch.setattr(KeyContexts, "open", refuse)
+    refused = approvals.decide(change, "approve")
+    require_problem(refused, 503, "unavailable")
+    assert approvals.state(change) == "failed"
+    assert "secret-id: it is missing" in approvals.api.get(f"/changes/{change}").json["problem"]
+    assert approvals.api.get(path).json == before
 
 
 def test_a_refused_operation_fails_the_change(approvals):

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from authz_server.assembly.operator import operator_services
+from authz_server.operations.keys import affected_tokens
 from authz_server.settings import load_settings
 from keys.errors import BackendDenied
 from support.settings_file import write_settings
@@ -228,6 +229,19 @@ def test_what_cannot_be_counted_is_said(cli, tmp_path):
     assert impact["no_token_lives_after"] is not None
     text = cli.must("keys", "revoke", first, "--reason", "x", "--dry-run")
     assert "cannot be counted here" in text
+
+
+def test_a_file_of_records_that_cannot_be_read_fails_no_revocation(keyed, monkeypatch):
+    """The key is revoked before its tokens are counted: it was answered by an error."""
+    first = kids(keyed)[0]
+
+    def refuse(*_arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(affected_tokens, "find_issued_tokens", refuse)
+    done = keyed.json("keys", "revoke", first, "--reason", "stolen")
+    assert (done["impact"]["tokens"], done["impact"]["complete"]) == (None, False)
+    assert keyed.json("keys", "list")[0]["state"] == "revoked"
 
 
 def test_a_frozen_ring_does_not_move(keyed):
