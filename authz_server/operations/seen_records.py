@@ -1,6 +1,6 @@
 """The audit records that an administrator with limits sees: of what is its own, since it is.
 
-Earlier records, such as those of a client that had scopes of others, tell of these.
+Earlier records, such as those of a client that had scopes of others, are about these too.
 """
 
 from collections.abc import Iterable, Mapping
