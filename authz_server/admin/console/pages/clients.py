@@ -11,7 +11,8 @@ from authz_server.admin.console.views import View
 from authz_server.admin.problems import TYPE_PREFIX
 
 _PAGE = 40
-_REVIEWED_DAYS = 90
+#: The period of the report of least privilege, and the rows of each of its lists.
+_REVIEWED_DAYS, _REVIEWED = 90, 25
 _RECORDS = 20
 _SHOWN_SCOPES = 60
 _TOKEN_AGE = timedelta(days=1)
@@ -85,14 +86,17 @@ def show_registration(view: View) -> Response:
 
 def show_review(view: View) -> Response:
     """Show the permissions that clients do not use, and the secrets that are due."""
-    report = view.desk.get("/reports/least-privilege", days=_REVIEWED_DAYS)
+    report = view.desk.get(
+        "/reports/least-privilege",
+        days=_REVIEWED_DAYS,
+        limit=_REVIEWED,
+        cursor=view.arguments.get("cursor"),
+    )
     apis = view.desk.every("/resource-servers", "resource-servers:read")
     return view.page(
         "review.html",
         report=report,
         apis={each["id"] for each in apis},
-        days=_REVIEWED_DAYS,
-        shown=_PAGE,
     )
 
 

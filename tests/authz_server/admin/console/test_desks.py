@@ -178,6 +178,15 @@ def test_the_review_names_what_is_not_used(console):
         page = console.page("/clients/review")
     assert f'href="/clients/client?id={idle}"' in page
     assert "Never asked for" in page
+    for number in range(41):
+        site.new_client(id=f"idle-{number}-{idle}")
+    with site.services.database.transaction() as session:
+        old = Client.id.like(f"idle-%-{idle}")
+        session.execute(update(Client).where(old).values(created_at=since))
+    first = console.page("/clients/review")
+    (following,) = re.findall(r'href="(/clients/review\?cursor=[^"]+)"', first)
+    assert len(first) < 60_000
+    assert f"idle-9-{idle}" in first + console.page(following)
     with console.acting_as(console.operator("keys:read")):
         assert console.get("/clients/review").status_code == 403
 
