@@ -69,7 +69,7 @@ class UnknownKeyError(TokenRefusedError):
 
     Args:
         kid: the key's id.
-        payload: the payload of the token, which nothing vouches for.
+        payload: the payload of the token, which is not verified.
     """
 
     def __init__(self, kid: str, payload: bytes) -> None:
