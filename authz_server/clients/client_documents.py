@@ -138,7 +138,8 @@ class ClientDocuments:
         """
         if not client_id.startswith(_PREFIXES) or self._find_origin(client_id) is None:
             return
-        is_new = client_id not in self._held
+        # A URL that has just failed is not fetched, so that the request causes nothing.
+        is_new = client_id not in self._held and self._fetcher.is_due(client_id)
         if is_new and self._limit.count_failure("", address, now):
             # The address may be that of a proxy, from which all clients send.
             with self._slow_place(client_id, network_of(address)):

@@ -112,6 +112,12 @@ class Fetcher:
             raise result
         return result
 
+    def is_due(self, url: str, *, access: Access = ANYBODY) -> bool:
+        """Return whether a request for a document would fetch it now."""
+        key = (url, access)
+        document = self._documents.get(key) or self._empty.get(key)
+        return document is None or not document.is_settled(self._now(), newer=False)
+
     def post(self, url: str, body: bytes, headers: Sequence[str], *, access: Access) -> Reply:
         """Send a POST on this thread; return the answer of any status.
 

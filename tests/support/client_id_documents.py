@@ -28,6 +28,7 @@ class Publisher:
     def __init__(self) -> None:
         self.documents: dict[str, object] = {}
         self.is_down = False
+        self.retry_after = 0
         self.server = ScriptedServer(self._answer)
 
     @property
@@ -53,7 +54,8 @@ class Publisher:
         path = request.split(b" ")[1].decode()
         document = self.documents.get(path)
         if self.is_down or document is None:
-            connection.sendall(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+            later = f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
+            connection.sendall(f"HTTP/1.1 503 X\r\n{later}Content-Length: 0\r\n\r\n".encode())
             return False
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         head = f"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
