@@ -106,11 +106,11 @@ class ClientOrder:
         # The uses are read once, and not for each client. Databases differ in the place of NULL.
         of_client = self._latest.c.client_id == Client.id
         query = query.join(self._latest, of_client, isouter=self.window is None)
-        if self.window is not None and self.window.until is not None:
+        until = None if self.window is None else self.window.until
+        # The query may have these conditions itself.
+        if until is not None and (self.used_before is None or until < self.used_before):
             secret, token = ClientSecret.last_used_at, ScopeUse.last_at
-            query = query.where(
-                ~_has_secret(secret > self.window.until), ~_has_use(token > self.window.until)
-            )
+            query = query.where(~_has_secret(secret > until), ~_has_use(token > until))
         is_used = self.key.is_not(None)
         return query.order_by(*self._directed(is_used, self.key, Client.id.expression))
 

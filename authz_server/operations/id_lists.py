@@ -18,8 +18,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from authz_server.clients.models import Client
-
 #: The key, in a session, of what returns the subjects of the records that a limited caller sees;
 #: None if these are many.
 OWN_SUBJECTS = "own_subjects"
@@ -104,17 +102,17 @@ def is_sqlite(session: Session) -> bool:
     return session.get_bind().dialect.name == "sqlite"
 
 
-def is_small_part(session: Session, query: Select[Any]) -> bool:
+def is_small_part(session: Session, query: Select[Any], everything: Select[Any]) -> bool:
     """Return whether a query returns rows of less than a fourth of all clients.
 
     Args:
         session: a session that is not narrowed.
         query: the query of the ids of clients, of which each may have several rows.
+        everything: the query of the number of all clients.
     """
     each = query.with_only_columns(literal(1), maintain_column_froms=True)
     found = len(session.scalars(each.limit(_FOUND_FIRST + 1)).all())
-    total = session.scalar(select(func.count()).select_from(Client.__table__)) or 0
-    return found <= _FOUND_FIRST and 4 * found < total
+    return found <= _FOUND_FIRST and 4 * found < (session.scalar(everything) or 0)
 
 
 def find_few(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, false, or_, select, true
+from sqlalchemy import ColumnElement, Select, String, and_, cast, false, func, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.models import AuditRecord
@@ -306,7 +306,7 @@ class Reach:
             seen_clients=few,
             own_clients=find_few(session, own, _FEW_CLIENTS, grants),
             own_tokens=find_few(session, self._own_tokens(), FEW),
-            is_sparse=few is None and is_small_part(session, seen),
+            is_sparse=few is None and is_small_part(session, seen, select(func.count(_CLIENT.id))),
         )
 
     def is_own_client(

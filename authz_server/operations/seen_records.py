@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from authz_server.audit.models import AUDIT_NAME, AuditRecord
 from authz_server.audit.stored_rows import read_records
 from authz_server.clients.models import CLIENT_GRANT
+from authz_server.operations.audit.actions import STOP_ACTIONS
 from authz_server.operations.id_lists import is_one_of, is_sqlite
 from authz_server.operations.permissions import Limits
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 #: Before the id of a client, as the subject of a record.
 _OF_CLIENT = "client:"
-_STOP_ACTIONS = ("stop.set", "stop.lifted", "cut_off.recorded")
 #: The records by which a scope or a resource server comes from others.
 _MOVES = ("scope.assigned", "scope.deleted", "resource_server.updated", "resource_server.deleted")
 # Columns of the tables themselves, in subqueries: the rules do not apply within the rules.
@@ -119,10 +119,10 @@ def seen_records(reach: "Reach") -> ColumnElement[bool]:
         ),
         and_(is_scope, _is_own(reach, scopes)),
         and_(
-            stopping.in_(_STOP_ACTIONS),
+            stopping.in_(STOP_ACTIONS),
             _is_own(reach, {key: key for key in (*scopes.values(), *servers.values())}),
         ),
-        and_(stopping.in_(_STOP_ACTIONS), is_own_client),
+        and_(stopping.in_(STOP_ACTIONS), is_own_client),
     )
 
 

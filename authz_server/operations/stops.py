@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, distinct, func, select
+from sqlalchemy import and_, distinct, exists, func, select
 from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
@@ -289,14 +289,16 @@ def _find_holders(
     reach = reach_of(services)
     # A caller that is limited by resource servers alone sees each client with a scope of them.
     if reach and (reach.limits.organisations is not None or not scopes <= reach.seen_scopes):
-        query = select(Client.id).join(CLIENT_GRANT, _GRANT.client_id == Client.id).where(of_scope)
+        # From its clients, of which there are fewer than of the grants of a scope.
+        is_holder = exists().where(_GRANT.client_id == Client.id, of_scope)
+        query = select(Client.id).where(Client.kind == "client", is_holder)
         query = query.execution_options(**{LISTS_CLIENTS: True})
     # Of one scope, the index has each client once, in the order of the ids.
     several = len(scopes) > 1
     (client_id,) = query.selected_columns
     counted = func.count(distinct(client_id) if several else client_id)
     number = session.scalar(query.with_only_columns(counted, maintain_column_froms=True)) or 0
-    further = query.distinct() if several else query.order_by(_GRANT.client_id)
+    further = query.distinct() if several else query.order_by(client_id)
     holders = session.scalars(further.limit(NAMED_CLIENTS)).all()
     both = session.scalars(query.distinct().where(client_id.in_(stopped))).all() if stopped else ()
     named = dict.fromkeys([*stopped, *holders])

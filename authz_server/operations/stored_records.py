@@ -15,7 +15,6 @@ from sqlalchemy import (
     String,
     and_,
     cast,
-    func,
     or_,
     select,
     true,
@@ -24,7 +23,8 @@ from sqlalchemy.orm import Session
 
 from authz_server.assembly import Services
 from authz_server.audit.models import AUDIT_NAME, AuditRecord
-from authz_server.audit.stored_rows import load, read_records
+from authz_server.audit.stored_rows import read_records
+from authz_server.operations.audit.actions import find_actions, fits, is_kind, may_see
 from authz_server.operations.audit.spellings import find_spellings
 from authz_server.operations.id_lists import OWN_SUBJECTS, is_one_of, is_sqlite
 
@@ -163,7 +163,10 @@ def find_newest(
         *_numbers(session, filters),
         *([] if before is None else [(operator.lt, before)]),
     ]
-    subjects = find_subjects() if (find_subjects := session.info.get(OWN_SUBJECTS)) else None
+    find_subjects = session.info.get(OWN_SUBJECTS)
+    if find_subjects is not None and filters.action and not may_see(filters.action):
+        return []
+    subjects = None if find_subjects is None else find_subjects()
     few = _find_few(session, filters, numbers)
     if few is None and subjects is not None:
         few = _find_of_subjects(session, subjects, filters, numbers)
@@ -294,8 +297,10 @@ def _alternatives(
         action, actor = cast(action, String), cast(actor, String)
 
     def of_action(wanted: str) -> Iterable[_Alternative]:
-        is_one = at_once or not _is_kind(wanted) or len(_indexed(filters)) > 1
-        actions = None if is_one else _find_actions(session, wanted)
+        # A caller with limits may see the records of one event, and few of another one.
+        is_one = OWN_SUBJECTS in session.info or at_once or len(_indexed(filters)) > 1
+        is_one = is_one or not is_kind(wanted)
+        actions = None if is_one else find_actions(session, wanted)
         if actions is None:
             return [_Alternative(_is_action(action, wanted))]
         return [_Alternative(action == each) for each in actions or (wanted,)]
@@ -337,7 +342,7 @@ def _of_subject(*subjects: str) -> _Alternative:
 def _join_names(action: str | None, kind: str, *names: str) -> Iterable[_Alternative]:
     """Return the records whose details have one of the names, by the index of each name."""
     of_actions = _ACTIONS_WITH_NAMES.get(kind, ())
-    if action is not None and of_actions and not any(_fits(each, action) for each in of_actions):
+    if action is not None and of_actions and not any(fits(each, action) for each in of_actions):
         return
     for name in names:
         row = AUDIT_NAME.alias().c
@@ -356,33 +361,8 @@ def _has_name(kind: str, *names: str) -> Iterable[_Alternative]:
     yield _Alternative(one.scalar_subquery().is_not(None))
 
 
-def _find_actions(session: Session, kind: str) -> Sequence[str] | None:
-    """Return the actions of a kind that records have: the index is read once for each of all.
-
-    Its own order need not be that of their letters, so that no range of it has one kind.
-
-    Returns:
-        None: one of them cannot be read.
-    """
-    action = AuditRecord.__table__.c.action
-    found = select(func.min(action).label("action")).cte("found", recursive=True)
-    following = select(func.min(action)).where(action > found.c.action).scalar_subquery()
-    found = found.union_all(select(following).where(found.c.action.is_not(None)))
-    query = select(found.c.action).where(found.c.action.is_not(None))
-    actions = load(lambda: session.scalars(query).all())
-    return actions and [each for each in actions if type(each) is str and _fits(each, kind)]
-
-
-def _is_kind(action: str) -> bool:
-    return action.endswith(".")
-
-
-def _fits(action: str, wanted: str) -> bool:
-    return action.startswith(wanted) if _is_kind(wanted) else action == wanted
-
-
 def _is_action(action: ColumnElement[str], wanted: str) -> ColumnElement[bool]:
-    return action.startswith(wanted, autoescape=True) if _is_kind(wanted) else action == wanted
+    return action.startswith(wanted, autoescape=True) if is_kind(wanted) else action == wanted
 
 
 def _revokes_token(jti: str, *, of_sqlite: bool) -> ColumnElement[bool]:

@@ -17,6 +17,7 @@ from authz_server.audit.models import AuditRecord
 from authz_server.audit.records import CHANGES
 from authz_server.audit.stored_rows import UNKNOWN_TIME, load
 from authz_server.audit.time_limit import has_time
+from authz_server.operations.audit.actions import fits
 from authz_server.operations.audit.files import Period, find_audit_files, read_time
 from authz_server.operations.audit.spellings import find_spellings
 from authz_server.operations.stored_records import RecordFilters, find_newest
@@ -250,7 +251,7 @@ def _fits(record: TrailRecord, filters: RecordFilters) -> bool:
         (filters.key, lambda key: key in _values(line, ("kid", "ring", "subject"))),
         (filters.ring, lambda ring: line.get("ring") == ring),
         (filters.jti, lambda jti: jti in _values(line, ("jti", "subject"))),
-        (filters.action, lambda action: any(_is_action(str(name), action) for name in names)),
+        (filters.action, lambda action: any(fits(str(name), action) for name in names)),
         (filters.scope, lambda _: not filters.spellings.isdisjoint(_scopes(line))),
     )
     return all(test(wanted) for wanted, test in checks if wanted is not None)
@@ -267,7 +268,3 @@ def _values(line: Mapping[str, Any], names: Iterable[str]) -> set[str]:
 def _scopes(line: Mapping[str, Any]) -> set[str]:
     text = f"{line.get('scope', '')} {line.get('subject', '')} {line.get('detail', '')}"
     return set(text.split(" "))
-
-
-def _is_action(name: str, wanted: str) -> bool:
-    return name.startswith(wanted) if wanted.endswith(".") else name == wanted
