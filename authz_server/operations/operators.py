@@ -47,6 +47,7 @@ from authz_server.operations.permissions import Grant, make_grants, roles_of
 
 _NAME = re.compile(rf"[\w.@+-]{{1,{MAXIMUM_NAME_CHARACTERS}}}")
 _ID_BYTES = 8
+_ID = re.compile(rf"[0-9a-f]{{{2 * _ID_BYTES}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +322,9 @@ def _require_name(name: str) -> str:
         raise InvalidChangeError(
             f"name: use 1 to {MAXIMUM_NAME_CHARACTERS} letters, digits and . @ + _ -"
         )
+    if _ID.fullmatch(name):
+        # Where either names an operator, the id is looked for first.
+        raise InvalidChangeError("name: it has the form of an operator's id")
     return name
 
 

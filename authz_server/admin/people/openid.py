@@ -41,6 +41,8 @@ _MAXIMUM_SUBJECT_CHARACTERS = 255
 _MAXIMUM_NAME_CHARACTERS = 60
 _SHOWN_SUBJECT_CHARACTERS = 100
 _MAXIMUM_GROUPS = 200
+#: Seconds since 1970 that no authentication has; ``datetime`` refuses many of them.
+_LATEST = 2**40
 _OPERATORS = Access(trusted=True)
 
 
@@ -225,7 +227,8 @@ class OpenIDProvider:
         """Return when the person authenticated, as strongly as the settings ask for."""
         at, accepted = claims.get("auth_time"), self._settings.acr_values
         is_strong = not accepted or claims.get("acr") in accepted
-        known = float(at) if isinstance(at, int | float) and not isinstance(at, bool) else None
+        is_number = isinstance(at, int | float) and not isinstance(at, bool)
+        known = float(at) if is_number and 0 <= at < _LATEST else None
         if log_in.again:
             earliest = log_in.at - self._settings.max_age_seconds - self._skew
             if not is_strong or known is None or known < earliest:

@@ -141,6 +141,7 @@ def test_a_client_gives_no_role_with_more_than_its_token_permits(site):
         {"name": ""},
         {"name": "<script>"},
         {"name": "a\u202eb"},
+        {"name": "0123456789abcdef"},
         {"name": "x", "roles": [{"role": "none"}]},
         {"name": "x", "roles": [{"role": "api-owner"}]},
         {"name": "x", "roles": [{"role": "auditor", "surprise": 1}]},

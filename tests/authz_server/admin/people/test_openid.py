@@ -178,6 +178,8 @@ def test_a_sensitive_act_needs_a_strong_log_in_just_now(people, visitor, provide
         {"acr": STRONG, "auth_time": int(time.time()) - 60},
         {"acr": STRONG, "auth_time": None},
         {"acr": STRONG, "auth_time": "now"},
+        {"acr": STRONG, "auth_time": -(10**15)},
+        {"acr": STRONG, "auth_time": 10**400},
     ):
         provider.claims = claims
         answer = log_in(visitor, provider, step_up="1")
