@@ -238,7 +238,10 @@ class PreparedQueries:
             raise SQLAlchemyError("the pool gave no connection")
         if not self._is_sqlite:
             connection.autocommit = True
-        elif not self._waits:
+            return connection
+        # SQLAlchemy leaves the driver to begin transactions, which nothing here would commit.
+        connection.isolation_level = None
+        if not self._waits:
             connection.execute("PRAGMA busy_timeout = 0")
         return connection
 

@@ -1,10 +1,13 @@
 """Look-ups: kept connections that never outnumber their limit, and are replaced when they die."""
 
 import os
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from psycopg import sql
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from authz_server.database.orm import open_database
@@ -58,6 +61,20 @@ def test_a_broken_question_is_a_database_error_and_harms_no_later_one(database):
     with pytest.raises(SQLAlchemyError):
         database.prepared_queries.fetch_one("SELECT nothing FROM nowhere WHERE id = ?", 1)
     assert database.prepared_queries.fetch_one(QUESTION, 1) == (0,)
+
+
+def test_an_insertion_is_committed_on_whichever_connection(sqlite_url):
+    """Also on one that SQLAlchemy has used with its own transactions and without."""
+    database = open_database(DatabaseSettings(url=sqlite_url))
+    try:
+        with database.engine.connect() as used:
+            used.execution_options(isolation_level="AUTOCOMMIT").execute(text("SELECT 1"))
+        statement = "INSERT INTO single_use (digest, expires_at) VALUES (?1, 1)"
+        assert database.prepared_queries.insert(statement, b"value")
+        with closing(sqlite3.connect(database.engine.url.database)) as other:
+            assert other.execute("SELECT digest FROM single_use").fetchall() == [(b"value",)]
+    finally:
+        database.close()
 
 
 def test_many_threads_share_few_connections(database):
