@@ -11,7 +11,7 @@ from authz_server.scopes.models import Scope
 
 
 class Holder(NamedTuple):
-    """What names a scope: a client that may ask for it, or a scope whose callback it is."""
+    """A client that may ask for a scope, or another scope whose callback it is."""
 
     scope: str
     noun: Literal["client", "scope"]

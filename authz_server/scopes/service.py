@@ -21,6 +21,7 @@ from authz_server.scopes.definition import ScopeDefinition
 from authz_server.scopes.fields import FIELD_RULES, require_cap, require_description, require_risk
 from authz_server.scopes.models import Scope, ScopeAlias
 from authz_server.scopes.names import require_scope_name
+from authz_server.scopes.shipped import bring_up_to_date, new_scope
 
 _SPELLINGS_IN_ONE_QUERY = 500
 
@@ -343,9 +344,9 @@ class ScopeService:
             known = {alias.alias for alias in scope.aliases} if scope is not None else ()
             new.extend(spelling for spelling in spellings if spelling not in known)
             if scope is None:
-                session.add(_new_scope(definition, spellings))
+                session.add(new_scope(definition, spellings))
                 added.append(definition.name)
-            elif _bring_up_to_date(scope, definition, spellings):
+            elif bring_up_to_date(scope, definition, spellings):
                 updated.append(definition.name)
             else:
                 unchanged.append(definition.name)
@@ -386,31 +387,6 @@ def _require_free(session: Session, spellings: Sequence[str], owner: str | None 
     for spelling, holder in find_canonical_names(session, spellings).items():
         if holder != owner:
             raise ConflictError(f"The spelling {spelling!r} already means the scope {holder!r}.")
-
-
-def _new_scope(definition: ScopeDefinition, spellings: Sequence[str]) -> Scope:
-    return Scope(
-        name=definition.name,
-        description=definition.description,
-        resource_server_id=None,
-        risk=definition.risk,
-        lifetime_cap_seconds=definition.lifetime_cap_seconds,
-        callback_partner=definition.callback_partner,
-        aliases=[ScopeAlias(alias=spelling) for spelling in spellings],
-    )
-
-
-def _bring_up_to_date(scope: Scope, definition: ScopeDefinition, spellings: Sequence[str]) -> bool:
-    """Copy description, risk, partner and missing spellings; return whether any changed."""
-    known = {alias.alias for alias in scope.aliases}
-    missing = [spelling for spelling in spellings if spelling not in known]
-    scope.aliases.extend(ScopeAlias(alias=spelling) for spelling in missing)
-    changed = bool(missing)
-    for field in ("description", "risk", "callback_partner"):
-        if getattr(scope, field) != getattr(definition, field):
-            setattr(scope, field, getattr(definition, field))
-            changed = True
-    return changed
 
 
 def _require_partner(session: Session, spelling: str) -> None:

@@ -396,11 +396,3 @@ def test_a_programme_shows_the_acts_that_one_may_do(console, permissions, acts):
     (row,) = re.findall(r"<tr role=\"row\">(?:(?!</tr>).)*Payments.*?</tr>", text, re.DOTALL)
     assert re.findall(r'"/act/(?:stop|programme)-(\w+)\?', row) == acts
     assert (re.search(r"\u2013</span></td>\s*</tr>$", row) is None) == bool(acts)
-
-
-def test_a_link_from_elsewhere_reports_nothing_as_done(console, client_id):
-    """An operator would believe it; what a form of the console leads to does report it."""
-    path = f"/clients/client?id={client_id}&done=client-disable"
-    for site, said in (("cross-site", False), ("none", False), ("same-origin", True)):
-        page = console.page(path, **{"Sec-Fetch-Site": site})
-        assert ("The client is disabled." in page) is said, site

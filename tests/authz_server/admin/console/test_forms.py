@@ -142,3 +142,11 @@ def test_a_form_that_shows_what_stands_plans_what_is_entered(console, client_id,
     assert answer.status_code == 200
     assert 'id="plan"' not in answer.text
     assert 'role="alert"' not in answer.text
+
+
+def test_a_link_from_elsewhere_reports_nothing_as_done(console, client_id):
+    """An operator would believe it; what a form of the console leads to does report it."""
+    path = f"/clients/client?id={client_id}&done=client-disable"
+    for site, said in (("cross-site", False), ("none", False), ("same-origin", True)):
+        page = console.page(path, **{"Sec-Fetch-Site": site})
+        assert ("The client is disabled." in page) is said, site
