@@ -13,6 +13,7 @@ from authz_server.operations import stored_records
 from authz_server.operations.limited_services import limit_services
 from authz_server.operations.permissions import Limits
 from authz_server.operations.stored_records import RecordFilters, list_records
+from support.rows_read import rows_read
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 RECORDS = 20_000
@@ -78,32 +79,7 @@ def _fetched(operator):
         yield counted
     finally:
         event.remove(engine, "before_cursor_execute", note)
-    counted += [_rows_of(engine, *each) for each in seen if "audit_" in each[0]]
-
-
-def _rows_of(engine, statement, parameters) -> int:
-    """Return the rows that a statement passes over: of PostgreSQL those of its scans."""
-    with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            return _steps_of(connection.connection.dbapi_connection, statement, parameters)
-        explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}"
-        return _scanned(connection.exec_driver_sql(explain, parameters).scalar()[0]["Plan"])
-
-
-def _steps_of(connection, statement, parameters) -> int:
-    """Return a tenth of the steps of SQLite's machine: a row takes about ten."""
-    steps = []
-    connection.set_progress_handler(lambda: steps.append(1) and 0, 100)
-    connection.execute(statement, parameters).fetchall()
-    connection.set_progress_handler(None, 0)
-    return len(steps) * 10
-
-
-def _scanned(plan) -> int:
-    own = 0
-    if "Scan" in plan["Node Type"]:
-        own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
-    return own * plan["Actual Loops"] + sum(map(_scanned, plan.get("Plans", ())))
+    counted += [rows_read(engine, *each) for each in seen if "audit_" in each[0]]
 
 
 @pytest.mark.parametrize(
