@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 from wsgiref.types import WSGIEnvironment
@@ -91,7 +92,6 @@ class AdminApi:
         self._reaches = ReachMemory()
         self._begin = begin
         self._router = Router(ROUTES)
-        self._document = describe_api(ROUTES, parts.services.settings)
         settings = parts.services.settings
         self._retry_after_seconds = settings.server.retry_after_seconds
         self.long_reads = LongReads(self._retry_after_seconds)
@@ -104,6 +104,11 @@ class AdminApi:
             for route in ROUTES
             if route.maximum_body_bytes
         }
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        """The OpenAPI document, made when it is first asked for: it takes most of a start."""
+        return describe_api(ROUTES, self._parts.services.settings)
 
     def respond(self, environ: WSGIEnvironment, path: str) -> Answer:
         """Return the response to a request; every exception becomes a response.

@@ -85,6 +85,7 @@ def _catalogue_files(directory: str) -> Iterable[tuple[str, str]]:
             yield path.stem.lower(), path.read_text("utf-8-sig")
 
 
+@lru_cache(maxsize=64)  # a reload, and each worker, makes the catalogue again
 def _parse(language: str, text: str) -> Mapping[str, str]:
     try:
         messages = tomllib.loads(text)
