@@ -10,6 +10,7 @@ pytest_plugins = [
     "support.databases",
     "support.prepared",
     "support.compiled_statements",
+    "support.compiled_rules",
     "support.entry_points",
     "support.cheap_argon2",
     "support.database_clock",

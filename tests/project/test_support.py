@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import httpx
 import psycopg
 import pytest
+from werkzeug.routing import BaseConverter, Map, Rule
 
 from support.ports import reserve_port
 from support.postgresql import PostgresServer
@@ -91,6 +92,25 @@ def test_a_worker_reports_everything_but_passed_phases_that_nothing_shows(shown)
     withheld = [each for each in events if each not in sent]
     names = [values["data"]["when"] if values else name for name, values in withheld]
     assert names == ([] if shown else ["logstart", "logfinish", "setup", "teardown"])
+
+
+class Shouted(BaseConverter):
+    def to_url(self, value):
+        return value.upper()
+
+
+def test_rules_that_are_compiled_once_build_the_urls_of_their_own_map():
+    """Converters and defaults are those of the rule that is asked."""
+    urls = [
+        Map([Rule("/a/<each>", endpoint="a", **options)], converters=converters)
+        .bind("host")
+        .build("a", {"each": "b c", **more})
+        for converters in ({}, {"default": Shouted})
+        for options in ({}, {"defaults": {"other": "d"}})
+        for more in ({}, {"other": "d"})
+    ]
+    quiet = ["/a/b%20c", "/a/b%20c?other=d", "/a/b%20c", "/a/b%20c"]
+    assert urls == [*quiet, "/a/B C", "/a/B C?other=d", "/a/B C", "/a/B C"]
 
 
 def test_own_server_survives_a_crash_and_a_pause():

@@ -228,6 +228,7 @@ def _main(name: str) -> None:
     from sqlalchemy.orm import configure_mappers  # noqa: PLC0415 - before it forks
 
     from authz_server.cli import main  # noqa: PLC0415
+    from authz_server.endpoints.languages import MessageCatalogue  # noqa: PLC0415
     from support.entry_points import find_key_backends  # noqa: PLC0415
 
     for module in _IMPORTED_BY_EVERY_SERVER:
@@ -236,6 +237,8 @@ def _main(name: str) -> None:
         import_module("uvloop")
     configure_mappers()
     find_key_backends()
+    # Keeps the catalogues that it reads.
+    MessageCatalogue("en", "")
     # The library chooses how it counts when it is imported, by the environment of the server.
     if "prometheus_client" in sys.modules:
         raise RuntimeError("the library of metrics is imported too early")
