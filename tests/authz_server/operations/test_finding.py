@@ -38,18 +38,18 @@ DETAILS = {
 }
 
 
-@pytest.fixture
-def many(operator):
+@pytest.fixture(scope="module")
+def many(shared_operator):
     """100,000 records of 10,000 subjects, 1,000 actors and rings, and 5,000 actions."""
-    database = operator.services.database
+    database = shared_operator.services.database
     dialect = database.engine.dialect.name
     values = {"at": MOMENTS[dialect], "detail": DETAILS[dialect]}
     for first in range(0, 100_000, 5_000):
         with database.transaction() as session:
             session.execute(text(RECORDS.format(first=first, **values)))
-    with operator.services.database.transaction() as session:
+    with database.transaction() as session:
         session.execute(text("ANALYZE"))
-    return operator
+    return shared_operator
 
 
 def plan_of(operator, filters):
@@ -167,7 +167,7 @@ def test_a_name_that_no_trigger_saw_removed_refuses_no_change(operator):
     assert [each.id for each in found] == [1_000]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("module_database_url", ["sqlite"], indirect=True)
 def test_sqlite_neither_sorts_nor_reads_the_records_of_all_alternatives(many):
     """Each alternative of a client or a scope is read in the order of an index, up to the page."""
     for filters in (
