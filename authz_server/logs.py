@@ -219,7 +219,7 @@ class TextFormatter(_LineFormatter):
 class _LineHandler(logging.StreamHandler[Any]):
     """Writes to standard error, and enforces the lowest permitted level of libraries.
 
-    A reader that is stuck holds up no request: records are dropped and counted until it reads on.
+    While its reader is stuck, records are dropped and counted: no request waits for it.
     """
 
     def __init__(self) -> None:
@@ -246,7 +246,7 @@ class _LineHandler(logging.StreamHandler[Any]):
 
 
 def _is_read(stream: TextIO, seconds: float) -> bool:
-    """Return whether a line can be written within ``seconds``; True for what is no descriptor."""
+    """Return whether a line can be written within ``seconds``; True without a descriptor."""
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError):

@@ -155,7 +155,7 @@ def break_the_glass(services: Services, decision: Decision, open_keys: OpenKeys)
         PermissionMissingError: the decider does not have the permission of the act any more.
         LimitedCallerError: the decider has it for a part of the server alone.
         MorePowerError: the change gives administrative permissions that the decider does not have.
-        OutsideLimitsError: what the change concerns lies outside the limits by now.
+        OutsideLimitsError: what the change concerns lies outside the present limits.
         AuthenticationTooOldError: the log-in of the decider is too old.
         ConflictError: it is settled.
         StaleChangeError: what it rests on was changed meanwhile.

@@ -67,7 +67,7 @@ def remove_passkey(  # noqa: PLR0913 - who removes what, where
         passkey_id: the id of the passkey.
         actor: the recorded actor.
         acting_operator: the id of the operator that removes it; empty for others.
-        own_session: the digest of a session of the acting operator, which goes on.
+        own_session: the digest of a session of the acting operator, which stays open.
 
     Raises:
         NotFoundError: there is no such operator or passkey.

@@ -227,8 +227,9 @@ class OpenIDProvider:
         """Return when the person authenticated, as strongly as the settings ask for."""
         at, accepted = claims.get("auth_time"), self._settings.acr_values
         is_strong = not accepted or claims.get("acr") in accepted
-        is_number = isinstance(at, int | float) and not isinstance(at, bool)
-        known = float(at) if is_number and 0 <= at < _LATEST else None
+        known = None
+        if isinstance(at, int | float) and not isinstance(at, bool) and 0 <= at < _LATEST:
+            known = float(at)
         if log_in.again:
             earliest = log_in.at - self._settings.max_age_seconds - self._skew
             if not is_strong or known is None or known < earliest:
