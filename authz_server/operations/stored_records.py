@@ -172,7 +172,7 @@ def find_newest(
         few = _find_of_subjects(session, subjects, filters, numbers)
     if few is not None:
         return _read_among(session, sorted(few, reverse=True), filters, limit)
-    queries = _queries(_alternatives(session, filters), numbers, limit)
+    queries = _queries(session, _alternatives(session, filters), numbers, limit)
     if len(queries) == 1:
         return read_records(session, queries[0])
     found: set[int] = set()
@@ -197,7 +197,7 @@ def _find_few(
     for name in wanted if len(wanted) > 1 else ():
         each = RecordFilters(spellings=filters.spellings, **{name: wanted[name]})
         found: set[int] = set()
-        for query in _queries(_alternatives(session, each), numbers, _FEW + 1):
+        for query in _queries(session, _alternatives(session, each), numbers, _FEW + 1):
             found.update(session.connection().scalars(query.with_only_columns(AuditRecord.id)))
             if len(found) > _FEW:
                 break
@@ -212,7 +212,7 @@ def _find_of_subjects(
     """Return the ids of the records of subjects that match: an index has those of each subject."""
     is_own = is_one_of(AuditRecord.subject, subjects, is_sqlite=is_sqlite(session))
     condition = or_(*(each.condition for each in _alternatives(session, filters, at_once=True)))
-    (query,) = _queries([_Alternative(and_(is_own, condition))], numbers, None)
+    (query,) = _queries(session, [_Alternative(and_(is_own, condition))], numbers, None)
     ids = query.with_only_columns(AuditRecord.id).order_by(None)
     return session.connection().scalars(ids).all()
 
@@ -239,12 +239,21 @@ def _indexed(filters: RecordFilters) -> Mapping[str, Any]:
 
 
 def _queries(
-    alternatives: _Alternatives, numbers: _Numbers, limit: int | None
+    session: Session, alternatives: _Alternatives, numbers: _Numbers, limit: int | None
 ) -> Sequence[Select[Any]]:
     """Return the query of the newest records of each alternative."""
+    # PostgreSQL may begin with the records, and SQLite begins with the names.
+    others = () if is_sqlite(session) else (AuditRecord.id.expression,)
     return [
         select(AuditRecord)
-        .where(condition, *(compare(record_id, number) for compare, number in numbers))
+        .where(
+            condition,
+            *(
+                compare(each, n)
+                for each in dict.fromkeys((record_id, *others))
+                for compare, n in numbers
+            ),
+        )
         .order_by(record_id.desc())
         .limit(limit)
         for condition, record_id in alternatives

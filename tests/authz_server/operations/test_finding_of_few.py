@@ -110,6 +110,16 @@ def test_the_records_of_a_frequent_name_are_not_read_for_those_of_a_rare_one(fre
     assert sum(fetched) < FETCHED, fetched
 
 
+def test_the_records_after_a_period_are_not_read_for_a_name(frequent):
+    """On whichever of the tables the database begins."""
+    filters = RecordFilters(scope="mapper/link", until=AT + timedelta(seconds=2_000))
+    with _fetched(frequent) as fetched:
+        found = list_records(frequent.services, filters, before=None, limit=10)
+    assert len(found) == 10
+    # An hour for clocks that differ.
+    assert sum(fetched) < 2 * (3_600 + 2_000), fetched
+
+
 def test_a_page_is_the_same_whether_few_are_found_first_or_not(frequent, monkeypatch):
     """Of each combination of filters, page by page."""
     combinations = [
