@@ -358,6 +358,31 @@ def test_the_page_of_a_large_api_stays_small(console):
     assert len(answer.data) < 60_000
 
 
+def test_the_page_of_many_apis_stops_and_programmes_stays_small(console):
+    """Each table has a next part, in which a stop can be lifted."""
+    api = _new_api(console)
+    for number in range(30):
+        scope = {"name": f"{api['id']}/many-{number:02}", "resource_server": api["id"]}
+        programme = {"name": f"Many {number:02}", "scopes": [scope["name"]]}
+        stop = {"kind": "scope", "subject": scope["name"], "reason": "payments"}
+        for path, body in (("/scopes", scope), ("/programmes", programme), ("/stops", stop)):
+            assert console.site.send("POST", path, json=body).status_code in {200, 201}
+        _new_api(console)
+    for name in ("stops", "programmes"):
+        shown, address = set(), "/apis"
+        while address:
+            answer = console.get(address)
+            assert len(answer.data) < 60_000
+            part = answer.text.partition(f'<h2 id="{name}">')[2].partition("</section>")[0]
+            assert name != "stops" or "/act/stop-lift" in part
+            shown |= {n for n in range(30) if f"many-{n:02}" in part or f"Many {n:02}" in part}
+            following = re.search(rf'href="(/apis\?{name}=\d+)#{name}"', answer.text)
+            address = following and following[1]
+        assert shown == set(range(30))
+    for odd in ("-1", "x", "9" * 12, "٣"):
+        assert console.get(f"/apis?stops={odd}").status_code == 200
+
+
 def test_a_secret_of_an_api_that_ends_soon_is_a_duty(console, api):
     """Counted on the first screen, and marked in the list that it leads to."""
     with console.acting_as(_owner(console, api["id"])):
