@@ -112,6 +112,7 @@ def leapt(make_cli, prepare, database_url, tmp_path):
         # What is known of the past is moved back, which is as good as a leap ahead.
         for table, column in (
             ("clock_reading", "at_microseconds"),
+            ("clock_reading", "reached_microseconds"),
             ("clock_mark", "microseconds"),
         ):
             back = f"UPDATE {table} SET {column} = {column} - 7200000000"  # noqa: S608 - fixed names
