@@ -90,7 +90,9 @@ class BaseServices:
         if STORED not in session.info or self.latest_change is None:
             return
         try:
-            self.latest_change.keep(session, session.info[STORED])
+            # That of a caller with limits finds the records within these alone.
+            with self.database.reading() as reading:
+                self.latest_change.keep(reading, session.info[STORED])
         except SQLAlchemyError as error:
             # The change is stored; a server tries again soon.
             logger.info("the latest change is not kept yet: %s", describe_failure(error))

@@ -74,15 +74,19 @@ class LatestChangeFile:
     depends on it. Threads and processes may share it.
 
     Args:
-        path: the file.
+        path: the file; not a symbolic link.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._problem = ""
+        # What was in the file last, for when it cannot be read.
+        self._known: _Kept | None = None
 
     def find_lost(self, session: Session) -> SeenChange | None:
         """Return the change in the file if the database lacks it, else None.
+
+        Of a file that cannot be read, the change that was last read from it counts.
 
         Args:
             session: for reading.
@@ -90,7 +94,11 @@ class LatestChangeFile:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        kept = self._read()
+        try:
+            kept = self._read()
+        except OSError as error:
+            self._report(error)
+            kept = self._known
         if kept is None or kept.database != read_identity(session):
             return None
         return kept.change if is_lost(session, kept.change) else None
@@ -98,10 +106,11 @@ class LatestChangeFile:
     def keep(self, session: Session, committed: Iterable[AuditRecord] = ()) -> SeenChange | None:
         """Write the latest stored change, which is on disk when this returns.
 
-        Nothing is written while the database lacks the change in the file.
+        Nothing is written while the database lacks the change in the file, nor where that cannot be
+        read.
 
         Args:
-            session: for reading.
+            session: for reading, which finds all audit records.
             committed: the changes that were just committed, if any.
 
         Returns:
@@ -110,49 +119,49 @@ class LatestChangeFile:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot answer.
         """
-        before, latest = self._read(), max(map(_change_of, committed), default=None)
-        # Most often so: one query then is enough.
-        is_stored = before is not None and _is_stored(session, before)
-        identity = before.database if before is not None and is_stored else read_identity(session)
-        if identity is None:
-            return None
-        if before is not None and before.database == identity:
-            if not is_stored and is_lost(session, before.change):
-                return before.change
-            if latest is not None and latest.id <= before.id:
-                # Another process kept a later change; or that one is lost, and all tokens revoked.
-                latest = None
-        latest = latest or read_latest(session)
-        if latest is not None:
-            subject = latest.subject[:_SUBJECT_CHARACTERS]
-            self._write(_Kept(identity, latest.id, latest.at, latest.action, subject), before)
-        return None
-
-    def _read(self) -> _Kept | None:
+        latest = max(map(_change_of, committed), default=None)
         try:
-            with _opened(self._path, os.O_RDONLY, fcntl.LOCK_SH) as descriptor:
-                return _read_from(descriptor)
-        except FileNotFoundError:
-            return None
+            before = self._read()
         except OSError as error:
             self._report(error)
             return None
+        kept, lost = _choose(session, before, latest)
+        return self._write(session, kept, before, latest) if kept is not None else lost
 
-    def _write(self, kept: _Kept, before: _Kept | None) -> None:
-        """Write a change, unless another process has written a later one than ``before``."""
-        if kept == before:
-            return
+    def _read(self) -> _Kept | None:
+        """Return the content; None: there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            with _opened(self._path, os.O_RDONLY, fcntl.LOCK_SH) as descriptor:
+                kept = _read_from(descriptor)
+        except FileNotFoundError:
+            kept = None
+        self._known = kept
+        return kept
+
+    def _write(
+        self, session: Session, kept: _Kept, before: _Kept | None, latest: SeenChange | None
+    ) -> SeenChange | None:
+        """Write a change; choose again if another process has written since ``before``."""
+        lost: SeenChange | None = None
+        chosen: _Kept | None = kept
         try:
             with _opened(self._path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as descriptor:
                 present = _read_from(descriptor)
-                if present is not None and present.database != kept.database:
-                    logger.warning("%s is of another database: it is replaced", self._path)
-                elif present is not None and present != before and present.id >= kept.id:
-                    return
-                _write_to(descriptor, kept, self._path)
+                if present != before:
+                    chosen, lost = _choose(session, present, latest)
+                if chosen is not None:
+                    if present is not None and present.database != chosen.database:
+                        logger.warning("%s is of another database: it is replaced", self._path)
+                    _write_to(descriptor, chosen, self._path)
+                self._known = chosen or present
             self._problem = ""
         except OSError as error:
             self._report(error)
+        return lost
 
     def _report(self, error: OSError) -> None:
         problem = describe_refusal(Path(self._path), error)
@@ -168,6 +177,43 @@ class LatestChangeFile:
 
 def _change_of(record: AuditRecord) -> SeenChange:
     return SeenChange(record.id, record.at, record.action, record.subject)
+
+
+def _choose(
+    session: Session, before: _Kept | None, latest: SeenChange | None
+) -> tuple[_Kept | None, SeenChange | None]:
+    """Return what to write in the place of ``before``, and the change that the database lacks.
+
+    Args:
+        session: for reading.
+        before: the content of the file.
+        latest: the latest of the changes that were just committed; None: there are none.
+    """
+    # Most often so: one query then is enough.
+    is_stored = before is not None and _is_stored(session, before)
+    identity = before.database if before is not None and is_stored else read_identity(session)
+    if identity is None:
+        return None, None
+    is_absent = True
+    if before is not None and before.database == identity:
+        if not is_stored and is_lost(session, before.change):
+            return None, before.change
+        if latest is not None and latest.id <= before.id:
+            if is_stored:
+                return None, None  # another process kept a later change
+            latest = None
+        is_absent = not is_stored and not _has_row(session, before.id)
+    latest = latest or read_latest(session)
+    # All tokens were revoked since the change was lost, or it was purged: the number may go back.
+    if latest is None or (before is not None and not is_absent and latest.id < before.id):
+        return None, None
+    subject = latest.subject[:_SUBJECT_CHARACTERS]
+    kept = _Kept(identity, latest.id, latest.at, latest.action, subject)
+    return (None if kept == before else kept), None
+
+
+def _has_row(session: Session, number: int) -> bool:
+    return session.scalar(select(_RECORD.id).where(_RECORD.id == number)) is not None
 
 
 def _is_stored(session: Session, kept: _Kept) -> bool:
@@ -195,13 +241,7 @@ def require_latest_change(audit: AuditSettings) -> None:
         return
     path = Path(audit.latest_change_file)
     try:
-        if path.exists():
-            with _opened(str(path), os.O_RDWR, fcntl.LOCK_SH) as descriptor:
-                _read_from(descriptor)
-        elif not path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        elif not os.access(path.parent, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        _require_usable(path)
     except OSError as error:
         problem = f"{path} cannot be written ({describe_refusal(path, error)})"
         raise SettingsError(
@@ -212,10 +252,49 @@ def require_latest_change(audit: AuditSettings) -> None:
         ) from error
 
 
+def _require_usable(path: Path) -> None:
+    try:
+        with _opened(str(path), os.O_RDWR, fcntl.LOCK_SH) as descriptor:
+            _read_from(descriptor)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file, which is created with ``O_CREAT``; a symbolic link is not followed."""
+    # Non-blocking: the name may be that of a pipe.
+    usual = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags & ~os.O_CREAT | usual)
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link") from None
+        raise
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL | usual, 0o600)
+    except FileExistsError:
+        # Another process has created it meanwhile.
+        return os.open(path, flags & ~os.O_CREAT | usual)
+    if not os.geteuid():
+        # A command of root must not lock the server out of the file, which it has just created.
+        try:
+            folder = Path(path).parent.stat()
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
 @contextmanager
 def _opened(path: str, flags: int, lock: int) -> Iterator[int]:
-    # Non-blocking: the name may be that of a pipe.
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    descriptor = _open(path, flags)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -259,10 +338,6 @@ def _read_from(descriptor: int) -> _Kept | None:
 
 def _write_to(descriptor: int, kept: _Kept, path: str) -> None:
     is_new = not os.fstat(descriptor).st_size
-    if is_new and not os.geteuid():
-        # A command of root must not lock the server out of the file.
-        folder = Path(path).parent.stat()
-        os.fchown(descriptor, folder.st_uid, folder.st_gid)
     content = msgspec.json.encode(kept).ljust(_BYTES - 1) + b"\n"
     if os.pwrite(descriptor, content, 0) < len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -55,7 +55,7 @@ def is_lost(session: Session, seen: SeenChange) -> bool:
     """Return whether the database lacks a change that it had.
 
     It does not, if all tokens were revoked since then, or if all earlier rows are gone, too: these
-    were purged, or deleted by an operator.
+    were purged, or deleted by an operator. A single row is of a restored copy, unless it is later.
 
     Args:
         session: for reading.
@@ -68,9 +68,11 @@ def is_lost(session: Session, seen: SeenChange) -> bool:
         return False
     limits = select(func.min(AuditRecord.id), func.max(AuditRecord.id))
     earliest, highest = session.execute(limits).one()
-    # SQLite counts from 1 again after all rows were deleted.
-    if not earliest or earliest > seen.id or earliest == highest:
+    if not earliest or earliest > seen.id:
         return False
+    only = read_latest(session) if earliest == highest else None
+    if only is not None and only.at > seen.at:
+        return False  # SQLite counts from 1 again after all rows were deleted
     cut_off = find_cut_off(session)
     return cut_off is None or cut_off < seen.at
 

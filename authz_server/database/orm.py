@@ -108,7 +108,7 @@ class Database:
         self.engine = engine
         self.connector = connector
         self.room = None if connector is None else RoomCheck(engine)
-        #: Called with the session after each commit; must not raise.
+        #: Called with the session after each commit; must not raise. It may be narrowed still.
         self.on_commit: Callable[[Session], None] | None = None
         self._settings = settings
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")

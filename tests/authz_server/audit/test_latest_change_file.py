@@ -21,14 +21,27 @@ NOW = datetime.now(UTC)
 _numbers = count(1)
 
 
-@pytest.fixture
-def database(database_url, monkeypatch):
-    """A database with the identity `one` and three changes."""
+@pytest.fixture(autouse=True)
+def _identity(monkeypatch):
+    """The identity of each database."""
     monkeypatch.setattr(latest_change, "read_identity", lambda _: "one")
     identity = select(literal("one"), *latest_change._STORED.selected_columns[1:])  # noqa: SLF001
     where = latest_change._STORED.whereclause  # noqa: SLF001
     monkeypatch.setattr(latest_change, "_STORED", identity.where(where))
+
+
+@pytest.fixture
+def database(database_url):
+    """A database with three changes."""
     with attached(database_url) as database:
+        store(database, "a", "b", "c")
+        yield database
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url):
+    """As `database`."""
+    with attached(sqlite_url) as database:
         store(database, "a", "b", "c")
         yield database
 
@@ -100,6 +113,42 @@ def test_a_lost_change_stays_in_the_file(database, kept, path):
     assert subject_in(path) == "c"
 
 
+def test_a_lost_change_is_noticed_while_the_file_cannot_be_read(database, kept, path, monkeypatch):
+    monkeypatch.setattr(latest_change, "_LOCK_SECONDS", 0.05)
+    keep(database, kept)
+    with database.transaction() as session:
+        session.execute(delete(AuditRecord).where(AuditRecord.subject == "c"))
+    store(database, *"defg")
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert lost(database, kept).subject == "c"
+        assert keep(database, kept) is None
+    assert subject_in(path) == "c"
+
+
+def test_a_lost_change_that_another_process_kept_meanwhile_stays(database, kept, path, monkeypatch):
+    keep(database, kept)
+    with database.transaction() as session:
+        session.execute(delete(AuditRecord).where(AuditRecord.subject == "c"))
+    store(database, *"defg")
+    monkeypatch.setattr(kept, "_read", lambda: None)
+    assert keep(database, kept).subject == "c"
+    assert subject_in(path) == "c"
+
+
+def test_a_lower_number_is_kept_only_if_the_change_is_gone(sqlite_database, kept, path):
+    """SQLite stores any text as a time: of the latest change it cannot be read."""
+    keep(sqlite_database, kept)
+    for change in ("UPDATE audit_record SET at = 'x' WHERE id = 3", "DELETE FROM audit_record"):
+        with sqlite_database.transaction() as session:
+            session.connection().exec_driver_sql(change)
+        assert keep(sqlite_database, kept) is None
+        assert subject_in(path) == "c"
+    store(sqlite_database, "d")
+    assert keep(sqlite_database, kept) is None
+    assert subject_in(path) == "d"
+
+
 def test_a_later_change_of_another_process_stays(database, path):
     """Threads that keep their own changes, in any order."""
     store(database, *(f"{number}" for number in range(40)))
@@ -138,6 +187,33 @@ def test_a_file_with_something_else_is_left_alone(database, kept, path, caplog):
     assert "it holds something else" in message
     with pytest.raises(SettingsError, match="it holds something else"):
         require_latest_change(AuditSettings(latest_change_file=str(path)))
+
+
+@pytest.mark.parametrize("target", ["missing", "empty"])
+def test_a_symbolic_link_is_not_followed(database, kept, path, target, caplog):
+    """Who can write the folder may name any file by it."""
+    path.with_name("empty").touch()
+    path.symlink_to(path.with_name(target))
+    assert keep(database, kept) is None
+    assert not path.with_name("missing").exists()
+    assert not path.with_name("empty").stat().st_size
+    (message,) = caplog.messages
+    assert "it is a symbolic link" in message
+    with pytest.raises(SettingsError, match="it is a symbolic link"):
+        require_latest_change(AuditSettings(latest_change_file=str(path)))
+
+
+def test_root_gives_away_only_a_file_that_it_has_made(database, kept, path, monkeypatch):
+    given = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))
+    path.touch()
+    keep(database, kept)
+    assert (subject_in(path), given) == ("c", [])
+    path.unlink()
+    keep(database, kept)
+    folder = path.parent.stat()
+    assert (subject_in(path), given) == ("c", [(folder.st_uid, folder.st_gid)])
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])

@@ -229,3 +229,20 @@ def test_a_latest_change_without_a_time_is_not_lost_and_hides_no_loss(sqlite_url
             session.execute(delete(AuditRecord).where(AuditRecord.id == 2))
         with database.reading() as session:
             assert later.find_lost(session).subject == "8"
+
+
+@pytest.mark.parametrize(
+    ("age", "is_lost"), [(9, True), (1, False)], ids=["restored copy", "all rows deleted"]
+)
+def test_a_single_row_is_of_a_restored_copy_unless_it_is_later(sqlite_url, age, is_lost):
+    """SQLite counts from 1 again after all rows were deleted."""
+    with attached(sqlite_url) as database:
+        store(database, (8, CREATED, "x"), (7, CREATED, "y"))
+        seen = SeenChanges()
+        with database.reading() as session:
+            assert seen.find_lost(session) is None
+        with database.transaction() as session:
+            session.execute(delete(AuditRecord))
+        store(database, (age, CREATED, "z"))
+        with database.reading() as session:
+            assert (seen.find_lost(session) is not None) is is_lost
