@@ -31,7 +31,7 @@ class Act(Event, frozen=True, kw_only=True):
     """Base class of the acts of administrators.
 
     Attributes:
-        change: the id of the approved change; absent without one.
+        change: the id of the change that was approved, or done by break-glass; absent without one.
         approved_by: who approved it; absent without one.
         diff: the changed members with their values before and after; absent for a command.
     """
