@@ -8,6 +8,7 @@ from typing import Any
 
 from authz_server.cli.remote.api import PAGE, AdminApi, convert
 from authz_server.cli.remote.table import carries_out
+from authz_server.errors import InvalidChangeError
 from authz_server.operations.audit.search import (
     TrailRecord,
     TrailSearch,
@@ -53,10 +54,9 @@ def _iterate_records(
 @carries_out(find_who)
 def _find_who(api: AdminApi, scope: str, at: datetime, *, files: Sequence[Path] = ()) -> WhoAnswer:
     del files
-    asked = {"scope": scope, "at": at, "limit": _PART}
-    found = part = api.read(WhoAnswer, _READ, "audit", "who", **asked)
-    while part.next is not None:
-        part = api.read(WhoAnswer, _READ, "audit", "who", **asked, cursor=part.next)
+    parts = _parts(api, _READ, "audit", "who", limit=_PART, scope=scope, at=at)
+    found, *further = (convert(_counted(each), WhoAnswer) for each in parts)
+    for part in further:
         found = replace(
             found,
             could=(*found.could, *part.could),
@@ -76,10 +76,9 @@ def _verify_audit(
 
 @carries_out(report_least_privilege)
 def _report_least_privilege(api: AdminApi, *, days: int = 90) -> LeastPrivilege:
-    path = ("clients:read", "reports", "least-privilege")
-    found = part = api.read(LeastPrivilege, *path, days=days, limit=PAGE)
-    while part.next is not None:
-        part = api.read(LeastPrivilege, *path, days=days, limit=PAGE, cursor=part.next)
+    parts = _parts(api, "clients:read", "reports", "least-privilege", limit=PAGE, days=days)
+    found, *further = (convert(each, LeastPrivilege) for each in parts)
+    for part in further:
         found = replace(
             found,
             unused_scopes=(*found.unused_scopes, *part.unused_scopes),
@@ -91,7 +90,31 @@ def _report_least_privilege(api: AdminApi, *, days: int = 90) -> LeastPrivilege:
 
 @carries_out(report_owners)
 def _report_owners(api: AdminApi, *, limit: int = NAMED_CLIENTS) -> Owners:
-    return api.read(Owners, "clients:read", "reports", "owners", limit=limit)
+    # A server of the release before knows no other number.
+    asked = None if limit == NAMED_CLIENTS else limit
+    return api.read(Owners, "clients:read", "reports", "owners", limit=asked)
+
+
+def _parts(
+    api: AdminApi, permission: str, *path: str, limit: int, **asked: object
+) -> Iterator[dict[str, Any]]:
+    """Yield the parts of an answer; a server of the release before has one, and no limit."""
+    try:
+        part = api.answer("GET", permission, path, query={**asked, "limit": limit})
+    except InvalidChangeError:
+        part = api.answer("GET", permission, path, query=asked)
+    yield part
+    while (cursor := part.get("next")) is not None:
+        part = api.answer(
+            "GET", permission, path, query={**asked, "limit": limit, "cursor": cursor}
+        )
+        yield part
+
+
+def _counted(part: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer with the numbers of its lists, which the release before leaves out."""
+    lists = ("could", "unknown", "held")
+    return {f"{name}_count": len(part.get(name, ())) for name in lists} | part
 
 
 def _pages(

@@ -31,7 +31,10 @@ _READ, _WRITE = "scopes:read", "tokens:revoke"
 def _plan_stop(api: AdminApi, kind: StopKind, subject: str) -> BlastRadius:
     # A plan has no reason; the API requires one.
     body = {"kind": kind, "subject": subject, "reason": "plan"}
-    return convert(api.post(_WRITE, "stops", body=body, dry_run=True), BlastRadius)
+    planned = api.post(_WRITE, "stops", body=body, dry_run=True)
+    # A server of the release before names all clients, without their number.
+    number = len(planned.get("clients", ()))
+    return convert({"client_count": number, **planned}, BlastRadius)
 
 
 @carries_out(set_stop)
