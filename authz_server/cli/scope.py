@@ -151,7 +151,7 @@ def update(invocation: Invocation, /, name: str, **options: Any) -> None:  # noq
     Other facts stay as they are. Tokens with a spelling that is removed are revoked. `scope
     assign` changes the owner.
     """
-    changes = drop_unset(options)
+    changes = drop_unset(options, texts=["description"])
     if not changes:
         raise click.UsageError("Name something to change; --help shows what.")
     if changes.get("aliases") == ["none"]:

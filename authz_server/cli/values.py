@@ -1,6 +1,7 @@
 """Types of options in addition to those of click."""
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -201,10 +202,19 @@ INSTANT_OR_NONE = InstantOr("none")
 INSTANT_OR_NOW = InstantOr("now")
 
 
-def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the given options, with ``none`` as None and tuples as lists."""
+def drop_unset(options: dict[str, Any], *, texts: Collection[str] = ()) -> dict[str, Any]:
+    """Return the given options, with ``none`` as None and tuples as lists.
+
+    Args:
+        options: the values by their names.
+        texts: the names of those of which ``none`` is a text as any other.
+    """
     return {
-        name: None if value == "none" else list(value) if isinstance(value, tuple) else value
+        name: None
+        if value == "none" and name not in texts
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for name, value in options.items()
         if value not in (None, (), {})
     }

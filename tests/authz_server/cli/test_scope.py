@@ -62,6 +62,8 @@ def test_the_facts_of_a_scope_are_changed(stocked):
     shown = stocked.json("scope", "show", "land/read")
     assert (shown["aliases"], shown["callback_partner"]) == ([], None)
     assert shown["lifetime_cap_seconds"] is None
+    stocked.must("scope", "update", "land/read", "--description", "none")
+    assert stocked.json("scope", "show", "land/read")["description"] == "none"
     assert "--help" in stocked.refused("scope", "update", "land/read")
     assert "seconds" in stocked.refused("scope", "update", "land/read", "--lifetime-cap", "x")
 

@@ -55,6 +55,7 @@ def test_the_word_none_takes_a_limit_away():
     assert INSTANT_OR_NONE.convert("none", None, None) == "none"
     options = {"expires_at": "none", "name": None, "allowed_scopes": (), "permissions": ("none",)}
     assert drop_unset(options) == {"expires_at": None, "permissions": ["none"]}
+    assert drop_unset(options, texts=["expires_at"])["expires_at"] == "none"
 
 
 @pytest.mark.parametrize(
