@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, String, and_, case, cast, func, or_, select
+from sqlalchemy import JSON, ColumnElement, String, Text, and_, case, cast, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from authz_server.audit.models import AUDIT_NAME, AuditRecord
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _OF_CLIENT = "client:"
 #: The records by which a scope or a resource server comes from others.
 _MOVES = ("scope.assigned", "scope.deleted", "resource_server.updated", "resource_server.deleted")
+#: The fact of the record of a deleted scope that names its resource server.
+_OWNER = "resource_server_id"
 # Columns of the tables themselves, in subqueries: the rules do not apply within the rules.
 _LATER = AuditRecord.__table__.alias("later_record").c
 _NAME = AUDIT_NAME.alias("other_name").c
@@ -54,12 +56,16 @@ def find_foreign_until(
     )
     moves = select(AuditRecord).where(is_own, AuditRecord.action.in_(_MOVES))
     until: dict[str, int] = {}
+    owners: dict[str, set[str | None]] = {name: {server} for name, server in scopes.items()}
     for record in read_records(session, moves.order_by(AuditRecord.id)):
         if _was_of_others(record, limits, servers):
             kind = "scope" if record.action.startswith("scope.") else "resource-server"
             until[f"{kind}:{record.subject}"] = record.id
-    for name, server in scopes.items():
-        latest = max(until.get(f"scope:{name}", 0), until.get(f"resource-server:{server}", 0))
+        elif record.action == "scope.deleted" and record.subject in owners:
+            owners[record.subject].add(record.detail[_OWNER])
+    for name, servers_of_scope in owners.items():
+        of_servers = (until.get(f"resource-server:{server}", 0) for server in servers_of_scope)
+        latest = max(until.get(f"scope:{name}", 0), *of_servers)
         if latest:
             until[f"scope:{name}"] = latest
     return until
@@ -67,6 +73,9 @@ def find_foreign_until(
 
 def _was_of_others(record: AuditRecord, limits: Limits, servers: AbstractSet[str]) -> bool:
     """Return whether what a record is about belonged to others before."""
+    if record.action == "scope.deleted" and _OWNER in record.detail:
+        owner = record.detail[_OWNER]
+        return owner is not None and not (isinstance(owner, str) and owner in servers)
     if record.action.endswith(".deleted"):
         return True
     diff = record.detail.get("diff")
@@ -177,4 +186,6 @@ def _former_organisation(*, is_sqlite: bool) -> ColumnElement[str]:
         # It fails on a detail that is not JSON.
         former = func.json_extract(detail, f"$.{'.'.join(path)}")
         return case((func.json_valid(detail) == 1, former))
-    return func.json_extract_path_text(detail, *path)
+    # PostgreSQL stores an escaped NUL, and extracts nothing from JSON that has one.
+    readable = cast(func.replace(cast(detail, Text), "\\u0000", "\\u0020"), JSON)
+    return func.json_extract_path_text(readable, *path)

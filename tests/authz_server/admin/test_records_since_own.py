@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from authz_server.audit.records import store_audit_record
 from authz_server.operations.client_secrets import add_secret
 from authz_server.operations.clients import create_client, update_client
 from authz_server.operations.permissions import ROLES, Limits
@@ -11,6 +12,7 @@ from authz_server.operations.resource_servers import (
     create_resource_server,
     update_resource_server,
 )
+from authz_server.operations.scope_changes import delete_scope
 from authz_server.operations.scopes import add_scope, assign_scopes
 from authz_server.operations.stops import lift_stop, plan_stop, set_stop
 from support.administrators import BY_ORGANISATION, BY_SERVER, MARK
@@ -121,3 +123,32 @@ def test_a_resource_server_of_another_organisation_before(ours):
     _describe_scope(services, name)
     assert _actions(ours, BY_ORGANISATION, server) == ["resource_server.updated"]
     assert _actions(ours, BY_ORGANISATION, name) == ["scope.updated"]
+
+
+@pytest.mark.parametrize("limits", [BY_SERVER, BY_ORGANISATION], ids=["server", "organisation"])
+def test_a_scope_that_was_deleted_and_added_again(ours, limits):
+    """Its records are seen from when it is one's own, also those of before the deletion."""
+    services, number = ours.site.services, len(limits.organisations or ())
+    own, others = f"again{number}/read", f"again{number}/other"
+    for name, server in ((own, "mine"), (others, f"{MARK}-server")):
+        add_scope(services, actor=ACTOR, name=name, resource_server_id=server)
+        delete_scope(services, name, actor=ACTOR)
+        assert _actions(ours, limits, name) == []
+        add_scope(services, actor=ACTOR, name=name, resource_server_id="mine")
+    assert _actions(ours, limits, own) == ["scope.added", "scope.deleted", "scope.added"]
+    assert _actions(ours, limits, others) == ["scope.added"]
+
+
+def test_a_record_with_an_escaped_nul(ours):
+    """PostgreSQL stores it, and extracts nothing from it: the other records are seen."""
+    services, made = ours.site.services, "with-nul"
+    fields = {"name": MARK, "organisation": MARK, "allowed_scopes": ["mine/read"]}
+    create_client(services, actor=ACTOR, id=made, **fields)
+    update_client(services, made, actor=ACTOR, organisation="Own", name="Own")
+    diff = {"name": {"before": "a\0", "after": "b\\u0000"}}
+    with services.transaction() as session:
+        facts = {"at": services.clock(), "actor": ACTOR, "action": "client.updated"}
+        store_audit_record(session, **facts, subject=made, diff=diff)
+    assert _actions(ours, BY_ORGANISATION, made) == ["client.updated"]
+    update_client(services, made, actor=ACTOR, name="Newer")
+    assert _actions(ours, BY_ORGANISATION, made) == ["client.updated", "client.updated"]
