@@ -21,9 +21,6 @@ from authz_server.clients.validation import ClientLimits
 from authz_server.database.change_feed import record_change
 from authz_server.errors import ConflictError, InvalidChangeError, NotFoundError
 
-#: Maps spellings of scopes to the canonical names of those in the catalogue.
-CanonicalNames = Callable[[Session, Iterable[str]], Mapping[str, str]]
-
 #: The identifier of the admin API, the audience of its tokens.
 ADMIN_IDENTIFIER = "urn:authz-server:admin"
 MAXIMUM_PAGE = 1_000
@@ -87,6 +84,21 @@ class LeaveProgrammes(Protocol):
         self, session: Session, kind: Literal["clients"], name: str, *, actor: str, at: datetime
     ) -> None:
         """Take a client out; ConflictError if one of the programmes is stopped."""
+
+
+class CanonicalNames(Protocol):
+    """Finds scopes in the catalogue."""
+
+    def __call__(
+        self, session: Session, spellings: Iterable[str], *, held: bool = False
+    ) -> Mapping[str, str]:
+        """Return the canonical name of each known spelling.
+
+        Args:
+            session: the transaction.
+            spellings: names of scopes.
+            held: whether a deletion of one waits until the transaction ends.
+        """
 
 
 class Registrations:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
 from authz_server.clients import validation
@@ -132,8 +133,12 @@ class ClientService(ResourceServerChanges, SecretRotation):
                 raise InvalidChangeError(f"token_budget: {scope!r} is not an allowed scope")
 
     def _resolve_scopes(self, session: Session, client: Client) -> None:
-        names = self._find_canonical_names(session, client.allowed_scopes + client.default_scopes)
-        for field in ("allowed_scopes", "default_scopes"):
+        fields = ("allowed_scopes", "default_scopes")
+        # Otherwise the client would keep the name of a scope that is deleted at the same time.
+        held = any(inspect(client).attrs[field].history.has_changes() for field in fields)
+        spellings = client.allowed_scopes + client.default_scopes
+        names = self._find_canonical_names(session, spellings, held=held)
+        for field in fields:
             for scope in getattr(client, field):
                 if scope not in names:
                     raise InvalidChangeError(

@@ -35,13 +35,18 @@ class ImportResult:
     unchanged: tuple[str, ...]
 
 
-def find_canonical_names(session: Session, spellings: Iterable[str]) -> Mapping[str, str]:
-    """Return the canonical name of each known spelling."""
+def find_canonical_names(
+    session: Session, spellings: Iterable[str], *, held: bool = False
+) -> Mapping[str, str]:
+    """Return the canonical name of each known spelling; ``held``: deletions wait for the commit."""
     asked = list(dict.fromkeys(spellings))
     found: dict[str, str] = {}
     for start in range(0, len(asked), _SPELLINGS_IN_ONE_QUERY):
         part = asked[start : start + _SPELLINGS_IN_ONE_QUERY]
         query = select(ScopeAlias.alias, ScopeAlias.scope_name).where(ScopeAlias.alias.in_(part))
+        if held:
+            query = query.join(Scope).order_by(Scope.name)
+            query = query.with_for_update(read=True, key_share=True, of=Scope)
         found.update((row.alias, row.scope_name) for row in session.execute(query))
     return found
 

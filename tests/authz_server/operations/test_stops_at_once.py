@@ -1,4 +1,4 @@
-"""A stop, and a change of what it stops at the same time."""
+"""A stop or a grant, and a change of what it names at the same time."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -8,10 +8,13 @@ import pytest
 
 from authz_server.assembly import Services
 from authz_server.assembly.operator import operator_services
-from authz_server.errors import ConflictError
+from authz_server.errors import ConflictError, InvalidChangeError
+from authz_server.operations.clients import create_client, update_client
 from authz_server.operations.one_transaction import run_together
 from authz_server.operations.programmes import define_programme, delete_programme, list_programmes
 from authz_server.operations.resource_servers import create_resource_server
+from authz_server.operations.scope_changes import delete_scope
+from authz_server.operations.scope_holders import find_holder
 from authz_server.operations.scopes import add_scope, assign_scopes
 from authz_server.operations.stops import list_stops, plan_stop, set_stop
 from authz_server.settings import load_settings
@@ -69,7 +72,7 @@ def _during(services: Services, first: Act, second: Act) -> str:
         holding.result(30)
         try:
             waiting.result(30)
-        except ConflictError as error:
+        except (ConflictError, InvalidChangeError) as error:
             return str(error)
     return ""
 
@@ -130,3 +133,29 @@ def test_what_is_being_stopped_is_not_changed(services, kind, subject, change):
     """The change waits for the stop, and is refused by it."""
     refusal = _during(services, _stop(services, kind, subject), change)
     assert "is stopped" in refusal
+
+
+def _create_holder(services: Services) -> None:
+    create_client(services, actor=ACTOR, id="holder", name="H", allowed_scopes=["pay.old"])
+
+
+def _grant(services: Services) -> None:
+    update_client(services, "plain", actor=ACTOR, allowed_scopes=["pay.old"])
+
+
+def _delete(services: Services) -> None:
+    delete_scope(services, "pay/old", actor=ACTOR)
+
+
+@pytest.mark.parametrize("grant", [_create_holder, _grant], ids=["create", "update"])
+@pytest.mark.parametrize("comes_first", [True, False], ids=["grant", "deletion"])
+def test_no_client_keeps_a_scope_that_is_deleted_at_the_same_time(services, grant, comes_first):
+    """The later of the two waits for the other one, and is refused."""
+    create_client(services, actor=ACTOR, id="plain", name="P", allowed_scopes=[])
+    if comes_first:
+        assert "may ask for it" in _during(services, grant, _delete)
+    else:
+        assert "has no scope" in _during(services, _delete, grant)
+    with services.database.reading() as session:
+        is_held = find_holder(session, {"pay/old"}) is not None
+    assert is_held == comes_first
