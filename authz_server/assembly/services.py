@@ -45,6 +45,8 @@ class Services(RegistrationServices):
 
     def _apply(self, session: Session, changes: ChangeSet) -> None:
         """Update the state in memory; ``rules`` comes after the parts that it reads."""
+        # First, because this may fail until the server is restarted: the rest is read in vain then.
+        self._refresh_keys(changes)
         self.directory.apply(session, changes)
         self.catalogue.apply(session, changes)
         self.revocation_state.apply(session, changes)
@@ -53,7 +55,6 @@ class Services(RegistrationServices):
         if self.client_documents is not None:
             self.client_documents.forget()
         self.rules.forget(session, changes)
-        self._refresh_keys(changes)
 
     @cached_property
     def rules(self) -> AuthorizationRules:

@@ -136,7 +136,7 @@ class JwtBearerGrant(TokenGrant):
         if claims["sub"] != client.id:
             # The client's own claim is about tokens whose subject it is.
             own.pop("may_act", None)
-            own["sub_id"] = identify(issuer.settings.issuer, claims["sub"])
+        own["sub_id"] = identify(issuer.settings.issuer, claims["sub"])
         return replace(
             decided,
             claims=own,

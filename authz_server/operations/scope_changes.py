@@ -39,12 +39,14 @@ def update_scope(
 
     Raises:
         NotFoundError: there is no such scope.
+        OutsideLimitsError: it does not lie within the limits of the caller.
         InvalidChangeError: a value breaks a rule.
         ConflictError: a spelling is taken, or is removed from a scope that is stopped.
         StaleChangeError: it was approved, and the scope was changed meanwhile.
     """
     with services.transaction() as session:
         before = describe_scope(services.scopes.lock_scope(session, name))
+        _require_own(services, before)
         concerned = _find_concerned(session, before)
         changed = services.scopes.update_scope(session, before.name, actor=actor, **changes)
         after = describe_scope(changed)
@@ -80,8 +82,10 @@ def delete_scope(services: Services, name: str, *, actor: str) -> None:
     """
     with services.transaction() as session:
         before = describe_scope(services.scopes.lock_scope(session, name))
+        # Before what names it: others use the scopes of others.
+        _require_own(services, before)
         concerned = _find_concerned(session, before)
-        _require_deletable(services, session, before)
+        _require_deletable(session, before, is_limited=reach_of(services) is not None)
         services.scopes.delete_scope(session, before.name, actor=actor)
         at = services.corrected_clock()
         leave_programmes(session, "scopes", before.name, actor=actor, at=at)
@@ -118,11 +122,13 @@ def _find_concerned(session: Session, scope: ScopeView) -> dict[str, Any]:
     return {"organisation": organisation, "resource_servers": (owner.id,)}
 
 
-def _require_deletable(services: Services, session: Session, scope: ScopeView) -> None:
+def _require_own(services: Services, scope: ScopeView) -> None:
     reach = reach_of(services)
     if reach is not None and scope.name not in reach.own_scopes:
-        # Before what names it: others use the scopes of others.
         raise OutsideLimitsError(f"The scope {scope.name!r}")
+
+
+def _require_deletable(session: Session, scope: ScopeView, *, is_limited: bool) -> None:
     server_id = scope.resource_server
     server = None if server_id is None else session.get(ResourceServer, server_id)
     if server is not None and server.identifier == ADMIN_IDENTIFIER:
@@ -130,6 +136,6 @@ def _require_deletable(services: Services, session: Session, scope: ScopeView) -
     holder = find_holder(session, {scope.name})
     if holder is None:
         return
-    named = name_holder(session, holder, is_limited=reach is not None)
+    named = name_holder(session, holder, is_limited=is_limited)
     use = "may ask for it" if holder.noun == "client" else "names it as its callback partner"
     raise ConflictError(f"The scope {scope.name} is in use: {named} {use}.")

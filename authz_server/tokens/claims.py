@@ -51,7 +51,8 @@ class AccessTokenClaims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
     message_cnf: dict[str, Any] | None = None
     act: dict[str, Any] | None = None
     may_act: dict[str, Any] | None = None
-    sub_id: dict[str, Any] | None = None
+    # Of any type: a plugin of an earlier release may have written it.
+    sub_id: Any = None
     authorization_details: tuple[dict[str, Any], ...] = ()
     exchanged_from: tuple[Origin, ...] = ()
 

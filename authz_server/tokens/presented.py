@@ -154,7 +154,7 @@ class PresentedTokens:
             confirmation=claims.cnf,
             actor=claims.act,
             may_act=claims.may_act,
-            subject_id=claims.sub_id,
+            subject_id=_find_subject_id(claims.sub_id),
             details=claims.authorization_details,
             origins=(*claims.exchanged_from, itself),
             message_claims={
@@ -210,6 +210,12 @@ def identify(issuer: str, subject: str) -> Mapping[str, str]:
     Two issuers may use one name for two people; ``iss`` and ``sub`` of the token would not differ.
     """
     return {"format": "iss_sub", "iss": issuer, "sub": subject}
+
+
+def _find_subject_id(value: object) -> Mapping[str, Any] | None:
+    if isinstance(value, Mapping) and value.get("format") == "iss_sub":
+        return value
+    return None
 
 
 def refusal(detail: str) -> OAuthError:

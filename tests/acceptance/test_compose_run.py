@@ -146,9 +146,8 @@ def test_server_is_made_upgraded_and_served_by_that_role_and_healthy_while_it_is
     assert run_cli("db", "upgrade", config=server.settings_path).returncode == 0
     check = run_cli("db", "check", config=server.settings_path)
     assert check.returncode == 0, check.stderr
-    # A container's records go to its output; nothing else is worth a note.
-    (note,) = check.stderr.splitlines()
-    assert note.startswith("Audit records go to stdout:")
+    # Its records go to its output, which cannot be compared; the file of the latest change can.
+    assert check.stderr == ""
     port = (":8081/", f":{server.health_port}/")
     assert run_check("authz-server", port) != 0
     with server:

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from authz_server.admin.calls import Call, ChangeQuery, Reply
 from authz_server.admin.pages import PageQuery
+from authz_server.admin.problems import Problem
 from authz_server.admin.resources.clients import (
     Instant,
     NewSecretView,
@@ -115,6 +116,9 @@ class SecretResources:
         query: DueQuery = call.query
         within = timedelta(seconds=query.within_seconds)
         place = call.after()
+        if isinstance(place, str):
+            detail = "An earlier release made it: begin with the first page."
+            raise Problem("invalid-cursor", detail)
         found = list_some_due(
             call.services,
             kind=self._kind,

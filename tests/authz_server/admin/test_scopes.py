@@ -131,7 +131,12 @@ def test_a_limited_caller_changes_the_scopes_of_its_own_apis(ours, limits):
     assert (done.status, done.body["risk"]) == (200, "read")
     seen = "lent/read" if limits == BY_ORGANISATION else "alien/read"
     for other, statuses in ((seen, {403, 404}), ("alien/read", {404}), ("mapper/link", {403, 404})):
-        for method, options in (("PATCH", change), ("DELETE", {"if_match": "*"})):
+        nothing = {"body": {}, "if_match": "*"}
+        for method, options in (
+            ("PATCH", change),
+            ("PATCH", nothing),
+            ("DELETE", {"if_match": "*"}),
+        ):
             done = ours.perform(caller, method, _path(other), **options)
             assert done.status in statuses, (method, other, done.body)
     # A client of others has it: that is all that is said.
