@@ -57,7 +57,13 @@ _OF_SUBJECTS: dict[str, type[CutOffRecorded | StopSet | StopLifted]] = {
     "stop.lifted": StopLifted,
 }
 #: Members that differ with every change, or without one.
-_NOT_COMPARED = frozenset({"updated_at", "last_used_at", "last_used_from", "pepper_fingerprint"})
+_NOT_COMPARED = frozenset(
+    {
+        *("updated_at", "last_used_at", "last_used_from", "pepper_fingerprint"),
+        # Of an event stream: the record of a change is unread.
+        *("unread", "failures", "last_error", "retry_at"),
+    }
+)
 
 
 @contextmanager

@@ -34,6 +34,11 @@ class Field:
         """The name in the keys of its texts."""
         return self.words or self.name
 
+    @property
+    def is_in_addresses(self) -> bool:
+        """Whether an address may have it: keys are too long for one, and a private one leaks."""
+        return self.kind != "json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
@@ -75,6 +80,11 @@ class Act:
     def permissions(self) -> tuple[str, ...]:
         """The permissions one of which it needs."""
         return (self.permission, *self.instead)
+
+    @property
+    def plans_by_post(self) -> bool:
+        """Whether its plan is asked for by POST: an address has not all that is entered."""
+        return not all(field.is_in_addresses for field in self.fields)
 
     @property
     def key(self) -> str:

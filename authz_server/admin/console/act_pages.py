@@ -14,7 +14,7 @@ from authz_server.admin.console.act_kinds import Act, Field, Values
 from authz_server.admin.console.acts import ACTS
 from authz_server.admin.console.desk import RefusedError, path_of
 from authz_server.admin.console.diffs import changes_of, differences
-from authz_server.admin.console.rendering import as_time, link
+from authz_server.admin.console.rendering import as_time, as_utc, link
 from authz_server.admin.console.views import MAXIMUM_RETURN_CHARACTERS, View, redirection
 from authz_server.admin.problems import Problem
 
@@ -23,6 +23,8 @@ _WAITS = 202
 #: A plan keeps the item as it was shown up to this size, to show another editor's change.
 _MAXIMUM_SNAPSHOT_CHARACTERS = 8_000
 _LISTED = 40
+#: The field of a form that asks for a plan alone.
+_PLANS = "plan"
 
 Item = dict[str, Any]
 
@@ -37,6 +39,8 @@ def show_act(view: View, name: str) -> Response:
     except RefusedError as refusal:
         # Its operator may have logged in again since: what was entered is kept.
         return _plan(view, act, view.form, refusal=refusal)
+    if _PLANS in view.form:
+        return _plan(view, act, {name: each.strip() for name, each in view.form.items()})
     return _carry_out(view, act, view.form)
 
 
@@ -64,13 +68,14 @@ def _plan(  # noqa: PLR0913 - the parts of a page, by name
     was: Item | None = None,
     lacks_reason: bool = False,
 ) -> Response:
-    item, tag, planned = None, None, None
+    item, tag, planned, sent = None, None, None, values
     try:
         if act.item:
             shown = view.desk.send("GET", path_of(act.item, *_named(act, act.item, values)))
             item, tag = shown.body, shown.headers.get("ETag")
         if not act.fields or _is_filled(act, values):
-            planned = _send(view, act, values, tag, dry_run=True)
+            sent = _without_kept_times(act, values, item)
+            planned = _send(view, act, sent, tag, dry_run=True)
     except RefusedError as refused:
         view.log_in_again(refused, _resume(act, values))
         refusal = refusal or refused
@@ -79,7 +84,7 @@ def _plan(  # noqa: PLR0913 - the parts of a page, by name
         address=_address(act, values),
         act=act,
         values=_shown_values(act, values, item),
-        given=values,
+        given=sent,
         item=item,
         tag=tag,
         snapshot=_snapshot(item),
@@ -177,7 +182,8 @@ def _missing(act: Act, values: Values) -> list[Field]:
 
 def _address(act: Act, values: Values) -> str:
     """Return the address of the plan with the same fields, which a form does not have."""
-    names = (*act.names, *(field.name for field in act.fields), "reason")
+    fields = (field.name for field in act.fields if field.is_in_addresses)
+    names = (*act.names, *fields, "reason")
     return link(f"/act/{act.name}", **{name: values.get(name) for name in names})
 
 
@@ -196,6 +202,20 @@ def _shown_values(act: Act, values: Values, item: Item | None) -> dict[str, str]
         if field.name not in shown and field.member and item:
             shown[field.name] = _as_entered(field, _member_of(item, field.member))
     return shown
+
+
+def _without_kept_times(act: Act, values: Values, item: Item | None) -> Values:
+    """Return the values without the times that are entered as they are shown.
+
+    A form shows a time to the second; the stored one may be more precise, and stays.
+    """
+    kept = {
+        field.name
+        for field in act.fields
+        if field.kind == "time" and field.member and field.name in values and item
+        if as_utc(values[field.name]) == as_utc(_as_entered(field, _member_of(item, field.member)))
+    }
+    return {name: each for name, each in values.items() if name not in kept}
 
 
 def _member_of(item: Item, path: str) -> Any:  # noqa: ANN401 - any JSON

@@ -181,7 +181,7 @@ def _of_secrets(prefix: str, owner: str, **options: Any) -> tuple[Act, ...]:  # 
 
 ACTS: Mapping[str, Act] = {act.name: act for act in (
     Act(name="client-create", permission="clients:write", path="/clients", names=(),
-        back=_client, fields=(_ID, *_NAMES, _METHOD, *_JWKS), body=bodies.new, is_shown=True),
+        back=_client, fields=(_ID, *_NAMES, *_AUTHENTICATION), body=bodies.new, is_shown=True),
     Act(name="client-edit", permission="clients:write", method="PATCH", path=_CLIENT, item=_CLIENT,
         names=("id",), back=_client, fields=_NAMES, body=bodies.edited),
     Act(name="client-limits", permission="clients:write", method="PATCH", path=_CLIENT,
@@ -208,7 +208,7 @@ ACTS: Mapping[str, Act] = {act.name: act for act in (
     Act(name="api-create", permission=_API_WRITE, path="/resource-servers", names=(), back=_api,
         body=bodies.new_api,
         fields=(_ID, _NAME, _IDENTIFIER, *_API_FIELDS[1:], Field(name="scopes", kind="lines"),
-                _TAKE_OVER, _METHOD, *_JWKS, Field(name="without_secret", kind="checkbox")),
+                _TAKE_OVER, *_AUTHENTICATION, Field(name="without_secret", kind="checkbox")),
         is_shown=True),
     Act(name="api-edit", permission=_API_WRITE, method="PATCH", path=_API, item=_API,
         names=("id",), back=_api, fields=_API_FIELDS, body=bodies.edited),

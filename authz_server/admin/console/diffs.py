@@ -12,6 +12,8 @@ _NOT_COMPARED = frozenset(
     {
         *("updated_at", "last_used_at", "last_used_from", "works", "age_seconds"),
         "pepper_fingerprint",
+        # Of an event stream.
+        *("pending", "unread", "undelivered", "failures", "last_error", "retry_at", "delivered_at"),
     }
 )
 

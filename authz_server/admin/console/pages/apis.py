@@ -23,8 +23,8 @@ _RECORDS = 20
 #: The scopes on the page of an API, and the largest number of cells of its matrix.
 _SCOPES, _CELLS = 30, 600
 _READ, _WRITE = "resource-servers:read", "resource-servers:write"
-#: The largest number of shown callbacks.
-_CALLBACKS = 12
+#: The rows of callbacks, and the largest number of those that are read.
+_CALLBACKS, _READ_CALLBACKS = 12, 500
 
 
 def show_list(view: View) -> Response:
@@ -53,7 +53,7 @@ def show_list(view: View) -> Response:
         stops=_part(view, "stops", stops, _STOPS),
         stopped={(each["kind"], each["subject"]) for each in stops},
         programmes=_part(view, "programmes", programmes, _PROGRAMMES),
-        callbacks=_callbacks(view),
+        callbacks=_part(view, "callbacks", _callbacks(view), _CALLBACKS),
         may_register=_may_register(view),
         may_import=view.desk.caller.limits_for("scopes:write") == UNLIMITED,
     )
@@ -169,5 +169,5 @@ def _may_register(view: View) -> bool:
 
 def _callbacks(view: View) -> list[dict[str, Any]]:
     """Return the callbacks whose partner operation is not granted."""
-    report = view.desk.find("/reports/owners", "clients:read", limit=_CALLBACKS)
+    report = view.desk.find("/reports/owners", "clients:read", limit=_READ_CALLBACKS)
     return list(report["callbacks_without_partner"]) if report else []

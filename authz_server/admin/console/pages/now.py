@@ -1,6 +1,6 @@
 """The screen *Now*: are tokens issued, do keys stand well, and what waits for the operator."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Response
@@ -8,6 +8,7 @@ from flask import Response
 from authz_server.admin.console.desk import Desk, path_of
 from authz_server.admin.console.pages.apis import DUE_WITHIN
 from authz_server.admin.console.pages.changes import WAITING
+from authz_server.admin.console.rendering import as_time
 from authz_server.admin.console.views import View
 
 #: A client without a token for this time is dormant.
@@ -56,9 +57,7 @@ def _duties(view: View) -> list[tuple[str, int, bool, str]]:
         unused = _count_clients(desk, unused_since=dormant)
         found.append(("dormant", unused, f"/clients?unused_since={dormant}"))
     if desk.may("resource-servers:read"):
-        path, within = "/reports/resource-server-secrets", int(DUE_WITHIN.total_seconds())
-        ended = _count(desk, path, "resource-servers:read", within_seconds=within)
-        found.append(("api_secrets", ended, "/apis"))
+        found.append(("api_secrets", _count_api_secrets(desk, now), "/apis"))
     if desk.may("scopes:read"):
         found.append(("stops", len(desk.every("/stops", "scopes:read")), "/apis#stops"))
     return [(name, min(number, _COUNTED), number > _COUNTED, page) for name, number, page in found]
@@ -70,6 +69,17 @@ def _count(desk: Desk, path: str, permission: str, **query: object) -> int:
     if not page:
         return 0
     return len(page["items"]) + (1 if page["next"] else 0)
+
+
+def _count_api_secrets(desk: Desk, now: datetime) -> int:
+    """Return the number of secrets of APIs that end soon.
+
+    The report also has those of another pepper, which end later or not at all.
+    """
+    path, within = "/reports/resource-server-secrets", int(DUE_WITHIN.total_seconds())
+    due = desk.every(path, "resource-servers:read", within_seconds=within)
+    ends = (each["ends_at"] for each in due)
+    return sum(each is not None and as_time(each) <= now + DUE_WITHIN for each in ends)
 
 
 def _count_clients(desk: Desk, **query: object) -> int:

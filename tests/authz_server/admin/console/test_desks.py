@@ -12,6 +12,7 @@ from sqlalchemy import update
 from authz_server.clients.models import Client
 from authz_server.operations.permissions import ROLES, Limits
 from support.assertions import jwks_of, new_key
+from support.console_site import CSRF
 
 _VALUE = re.compile(r'id="value"[^>]*value="([^"]+)"')
 
@@ -29,6 +30,11 @@ def api(console) -> str:
     return console.site.send("POST", "/resource-servers", json=body).json["id"]
 
 
+def _plan(console, act: str, **fields: str):
+    """Ask for the plan of an act by its form."""
+    return console.post(f"/act/{act}", {"csrf_token": CSRF, "plan": "yes", **fields})
+
+
 def _item(console, path: str) -> dict:
     return console.site.get(path).json
 
@@ -40,23 +46,84 @@ def test_public_keys_are_registered_and_replaced(console, request, noun, path):
     key = new_key()
     keys = jwks_of(key)
     public, private = keys["keys"][0], key.as_dict(private=True)
-    act = f"/act/{noun}-keys?id={name}&authentication_method=private_key_jwt&jwks_uri="
-    sent = quote(json.dumps(keys))
-    assert console.confirm(f"{act}&jwks={sent}").status_code == 303
+    act = f"{noun}-keys"
+    form = {"id": name, "authentication_method": "private_key_jwt", "jwks_uri": ""}
+    planned = _plan(console, act, **form, jwks=f" {json.dumps(keys)}\n")
+    assert planned.status_code == 200
+    assert console.send_form(planned.text).status_code == 303
     stored = _item(console, f"{path}/{name}")
     assert stored["authentication_method"] == "private_key_jwt"
     assert stored["properties"]["jwks"]["keys"][0]["x"] == public["x"]
-    form = console.page(f"/act/{noun}-keys?id={name}")
-    assert public["x"] in form
-    assert '<option value="private_key_jwt" selected>' in form
+    shown = console.page(f"/act/{noun}-keys?id={name}")
+    assert public["x"] in shown
+    assert '<option value="private_key_jwt" selected>' in shown
     for odd in ("{", "[]", json.dumps({"keys": [private]}), "x" * 900):
-        refused = console.get(f"{act}&jwks={quote(odd)}")
+        refused = _plan(console, act, **form, jwks=odd)
         assert refused.status_code == 422, odd
+        assert _in_no_address(refused.text, "jwks=")
     assert _item(console, f"{path}/{name}") == stored
     moved = f"/act/{noun}-keys?id={name}&jwks=&jwks_uri={quote('https://keys.example/jwks')}"
     assert console.confirm(moved).status_code == 303
     assert _item(console, f"{path}/{name}")["properties"] == {
         "jwks_uri": "https://keys.example/jwks"
+    }
+
+
+def _in_no_address(page: str, text: str) -> bool:
+    return not any(text in each for each in re.findall(r'(?:href|action)="([^"]*)"', page))
+
+
+@pytest.mark.parametrize("act", ["client-keys", "api-keys", "client-create", "api-create"])
+def test_keys_are_entered_in_a_form_that_has_no_address(console, client, api, act):
+    """They would exceed it; a private one would stay in the history and in logs of proxies."""
+    name = {"client-keys": client, "api-keys": api}.get(act, "")
+    form = console.page(f"/act/{act}?id={name}")
+    assert f'<form action="/act/{act}" method="post">' in form
+    keys = jwks_of(*(new_key() for _ in range(20)), alg="ES256", use="sig")
+    for number, key in enumerate(keys["keys"]):
+        key["kid"] = f"{number:0128}"
+    entered = {
+        **({"id": name} if name else {"name": "Keyed", "allowed_scopes": "mapper/link"}),
+        "identifier": f"urn:test:{token_hex(8)}",
+        "authentication_method": "private_key_jwt",
+        "jwks": json.dumps(keys),
+        "without_secret": "yes",
+    }
+    planned = _plan(console, act, **entered)
+    assert len(quote(entered["jwks"])) > 8_192
+    assert planned.status_code == 200, planned.text
+    assert 'id="plan"' in planned.text
+    assert _in_no_address(planned.text, keys["keys"][0]["x"])
+    assert len(max(re.findall(r'href="([^"]*)"', planned.text), key=len)) < 1_000
+    assert console.send_form(planned.text).status_code in {200, 303}
+
+
+def test_the_plan_of_another_form_is_refused(console, client):
+    """What was entered is shown again, to be sent once more."""
+    refused = _plan(console, "client-keys", id=client, jwks_uri="urn:x", csrf_token="odd")
+    assert refused.status_code == 403
+    assert 'value="urn:x"' in refused.text
+
+
+@pytest.mark.parametrize(("noun", "path"), [("client", "/clients"), ("api", "/resource-servers")])
+def test_the_name_in_a_certificate_is_registered(console, noun, path):
+    """It is a field of the form that offers the method."""
+    name = f"tls-{token_hex(4)}"
+    planned = _plan(
+        console,
+        f"{noun}-create",
+        new_id=name,
+        name="TLS",
+        identifier=f"urn:test:{name}",
+        allowed_scopes="mapper/link",
+        authentication_method="client_secret_post",
+        tls_client_auth_san_dns="client.example",
+        without_secret="yes",
+    )
+    assert planned.status_code == 200, planned.text
+    assert console.send_form(planned.text).status_code == 200
+    assert _item(console, f"{path}/{name}")["properties"] == {
+        "tls_client_auth_san_dns": "client.example"
     }
 
 
@@ -99,6 +166,20 @@ def test_the_limits_of_a_client_are_changed(console, client):
     assert (stored["allowed_resource_servers"], stored["properties"]) == ([], {})
 
 
+def test_a_time_that_is_not_changed_keeps_its_fraction(console, client):
+    """The form shows it to the second; another field is changed alone."""
+    path = f"/clients/{client}"
+    precise = {"expires_at": "2040-01-31T12:00:00.250000Z"}
+    assert console.site.change("PATCH", path, precise).status_code == 200
+    stored = _item(console, path)["expires_at"]
+    act = f"/act/client-limits?id={client}&expires_at=2040-01-31T12:00"
+    assert "Nothing would change." in console.page(act)
+    assert console.confirm(f"{act}&token_lifetime_seconds=120").status_code == 303
+    changed = _item(console, path)
+    assert (changed["expires_at"], changed["token_lifetime_seconds"]) == (stored, 120)
+    assert ".25" in stored
+
+
 def test_a_client_is_deleted(console, client):
     """The list follows."""
     assert f'href="/act/client-delete?id={client}"' in console.page(f"/clients/client?id={client}")
@@ -109,12 +190,17 @@ def test_a_client_is_deleted(console, client):
 
 def test_a_client_is_registered_with_its_key(console):
     """Without a secret, which its method does not use; its page follows."""
-    keys = quote(json.dumps(jwks_of(new_key())))
     number = token_hex(4)
-    answer = console.confirm(
-        f"/act/client-create?new_id=keyed-{number}&name=Keyed&allowed_scopes=mapper/link"
-        f"&authentication_method=private_key_jwt&jwks={keys}"
+    planned = _plan(
+        console,
+        "client-create",
+        new_id=f"keyed-{number}",
+        name="Keyed",
+        allowed_scopes="mapper/link",
+        authentication_method="private_key_jwt",
+        jwks=json.dumps(jwks_of(new_key())),
     )
+    answer = console.send_form(planned.text)
     assert not _VALUE.search(answer.text)
     assert f'href="/clients/client?id=keyed-{number}"' in answer.text
     assert _item(console, f"/clients/keyed-{number}")["secrets"] == []
@@ -160,6 +246,7 @@ def test_the_owner_of_an_api_has_its_event_stream(console, api):
         assert console.confirm(f"/act/stream-edit?id={api}&{poll}").status_code == 303
         stored = _item(console, f"/event-streams/{api}")
         assert (stored["delivery"], stored["endpoint_url"], stored["events"]) == ("poll", "", [])
+        assert "Nothing would change." in console.page(f"/act/stream-edit?id={api}&{poll}")
         assert console.get(f"/act/stream-edit?id={api}&delivery=push").status_code == 422
         assert console.confirm(f"/act/stream-retry?id={api}").status_code == 303
         assert console.confirm(f"/act/stream-delete?id={api}").status_code == 303
@@ -186,7 +273,9 @@ def test_the_review_names_what_is_not_used(console):
     first = console.page("/clients/review")
     (following,) = re.findall(r'href="(/clients/review\?cursor=[^"]+)"', first)
     assert len(first) < 60_000
-    assert f"idle-9-{idle}" in first + console.page(following)
+    further = console.page(following)
+    assert f"idle-9-{idle}" in first + further
+    assert "There are none." not in further
     with console.acting_as(console.operator("keys:read")):
         assert console.get("/clients/review").status_code == 403
 
