@@ -120,7 +120,7 @@ def test_a_whole_trail_is_intact_and_each_place_of_tampering_is_named(site, tmp_
 
 
 def forge(site, event):
-    """Remove the first record of an event, and write what follows of its writer anew, unsigned."""
+    """Remove the first record of an event, and rebuild the rest of its writer's chain, unsigned."""
     lines = [line for line in site.path.read_bytes().splitlines() if line]
     first = next(line for line in lines if json.loads(line)["event"] == event)
     writer = json.loads(first)["chain"]["writer"]
